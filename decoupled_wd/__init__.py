@@ -1,0 +1,72 @@
+"""Weight decay for JAX and Optax, as gradient transformations whose place says what they mean.
+
+    g -> [A] -> scale_by_adam -> [B] -> x alpha -> [C] -> x eta_t -> [D] -> x(-1) -> theta += u
+
+A is L2 regularization, B to D are weight decay per unit of learning rate, per unit of the schedule,
+and per step.
+"""
+
+from decoupled_wd import equivalence, hyperparams, masks, schedules
+from decoupled_wd._alias import (
+    adam_l2,
+    adamw,
+    adamwr,
+    amsgrad_l2,
+    amsgradw,
+    lionw,
+    sgd_l2,
+    sgdw,
+    sgdwr,
+)
+from decoupled_wd._coupled import AddL2ToGradState, add_l2_to_grad
+from decoupled_wd._decoupled import (
+    DecoupledWeightDecayState,
+    applied_weight_decay,
+    decoupled_weight_decay,
+)
+from decoupled_wd._extend import extend_with_decoupled_weight_decay
+from decoupled_wd._restarts import cosine_warm_restarts
+from decoupled_wd._scaling import scale_by_adam, scale_by_amsgrad, scale_by_schedule
+from decoupled_wd.hyperparams import normalized_weight_decay, steps_per_epoch
+from decoupled_wd.schedules import (
+    cosine_warm_restarts_schedule,
+    cyclical_schedule,
+    normalized_weight_decay_schedule,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    # Numbers and schedules
+    "normalized_weight_decay",
+    "steps_per_epoch",
+    "cosine_warm_restarts_schedule",
+    "cyclical_schedule",
+    "normalized_weight_decay_schedule",
+    # Transformations
+    "AddL2ToGradState",
+    "add_l2_to_grad",
+    "DecoupledWeightDecayState",
+    "applied_weight_decay",
+    "decoupled_weight_decay",
+    "cosine_warm_restarts",
+    "scale_by_adam",
+    "scale_by_amsgrad",
+    "scale_by_schedule",
+    # Optimizers
+    "adam_l2",
+    "adamw",
+    "adamwr",
+    "amsgrad_l2",
+    "amsgradw",
+    "extend_with_decoupled_weight_decay",
+    "lionw",
+    "sgd_l2",
+    "sgdw",
+    "sgdwr",
+    # Modules
+    "equivalence",
+    "hyperparams",
+    "masks",
+    "schedules",
+]

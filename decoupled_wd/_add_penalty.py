@@ -1,0 +1,65 @@
+r"""The one core transformation: add $\lambda_t m (\theta - \theta_{ref})$ to the updates.
+
+$\lambda_t$ is how much (a number or a schedule), m is where (the mask's multiplier of the leaf), and
+$\theta_{ref}$ is towards what. What the term *means* is decided by its place in the chain: before
+the moments it is L2 regularization, after them weight decay.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from decoupled_wd import _check, _tree, masks
+from decoupled_wd._typing import Mask, NumberOrSchedule, Params, Updates
+
+State = TypeVar("State")
+
+
+def add_penalty(
+    weight_decay: NumberOrSchedule,
+    mask: Mask,
+    toward: Params | None,
+    make_state: Callable[[jax.Array, jax.Array], State],
+) -> optax.GradientTransformation:
+    """Build the transformation; `make_state(count, weight_decay)` names the place in its state."""
+    _check.check_number_or_schedule("weight_decay", weight_decay, minimum=0.0)
+    masks.check_mask(mask)
+
+    def state_at(count: jax.Array) -> tuple[jax.Array, State]:
+        rate = _tree.scalar("weight_decay", weight_decay, count)
+        return rate, make_state(count, rate.astype(jnp.float32))
+
+    def init(params: Params) -> State:
+        masks.check_decays_something(mask, params)
+        # The rate of step 0 and not a zero: in a sweep under `shard_map` it varies over devices as
+        # the rate does, which a constant would not.
+        return state_at(jnp.zeros([], jnp.int32))[1]
+
+    def update(
+        updates: Updates, state: Any, params: Params | None = None
+    ) -> tuple[Updates, State]:
+        _tree.check_params(params)
+        rate, used = state_at(state.count)
+
+        def leaf(u: jax.Array, theta: jax.Array, *reference_and_multiplier: Any) -> jax.Array:
+            *reference, multiplier = reference_and_multiplier
+            if masks.is_zero(multiplier):
+                return u
+            distance = theta.astype(u.dtype)
+            if reference:
+                distance = distance - reference[0].astype(u.dtype)
+            strength = rate.astype(u.dtype)
+            if multiplier is not True:
+                strength = strength * jnp.asarray(multiplier, u.dtype)
+            return u + strength * distance
+
+        beside = {"params": params} if toward is None else {"params": params, "toward": toward}
+        updates = _tree.map_leaves(
+            leaf, updates, extra=masks.multipliers(mask, params), **beside
+        )
+        return updates, used._replace(count=optax.safe_increment(state.count))
+
+    return optax.GradientTransformation(init, update)  # pyright: ignore[reportArgumentType]

@@ -1,0 +1,679 @@
+r"""The optimizers, each one chain.
+
+Gradients flow down the chain and stay gradient-signed until the last `scale(-1)`. Where the decay
+stands among the multiplications is what `coupling` says:
+
+| `coupling` | place | decay per step | convention of |
+|---|---|---|---|
+| `"schedule"` | C | eta_t lambda | the paper's Algorithms 1 and 2 |
+| `"learning_rate"` | B | alpha eta_t lambda | `optax.adamw`, `torch.optim.AdamW`, Keras |
+| `"none"` | D | lambda | TensorFlow Addons, `fixed_decay` |
+| `"corrected"` | B, with lambda eta_t | alpha eta_t^2 lambda | AdamC |
+
+Arguments that all of them share:
+
+* `learning_rate`: alpha, per step; a number, traced or not. Under `"learning_rate"` and `"none"` a
+  callable of the step too, as in Optax. Under `"schedule"` and `"corrected"` the paper's two symbols
+  are two arguments, and a callable is an error. (`optax.inject_hyperparams` turns a schedule into a
+  number before it gets here; such a learning rate scales the step and not the decay.)
+* `schedule`: eta_t, the multiplier of the step, and of the decay as `coupling` says; a number or a
+  callable of the 0-based step. None is 1.
+* `weight_decay`: lambda, in the unit that `coupling` gives it; a number, traced or not, or a callable
+  of the step. A concrete number that would remove a whole weight in a step is an error, and one
+  that removes 0.5 % or more a step is a warning.
+* `mask`: which leaves decay; bools or multipliers as a tree like the parameters, a prefix of one, or
+  a function of the parameters that gives one. None is every leaf.
+* `mu_dtype`, `nu_dtype`: dtypes of the stored moments; the parameters' if None.
+
+All raise a TypeError for an argument of the wrong type and a ValueError for a number out of range,
+naming it. All read `params` in `update`, and give back the dtype of the updates.
+"""
+
+from typing import Literal
+
+import optax
+
+from decoupled_wd import _check, hyperparams
+from decoupled_wd._coupled import add_l2_to_grad
+from decoupled_wd._decoupled import decoupled_weight_decay
+from decoupled_wd._precision import in_float32
+from decoupled_wd._rate import Coupling, check_rate, decay_per_step
+from decoupled_wd._scaling import (
+    AMSGradVariant,
+    EpsPlacement,
+    scale_by_adam,
+    scale_by_amsgrad,
+    scale_by_schedule,
+)
+from decoupled_wd._typing import DType, Mask, Number, NumberOrSchedule
+from decoupled_wd.schedules import (
+    cosine_warm_restarts_schedule,
+    normalized_weight_decay_schedule,
+    product,
+)
+
+
+def _decay_and_step(
+    learning_rate: NumberOrSchedule,
+    weight_decay: NumberOrSchedule,
+    mask: Mask,
+    schedule: NumberOrSchedule | None,
+    coupling: Coupling,
+) -> optax.GradientTransformation:
+    """Everything after the moments: the two multiplications, and the decay in its place."""
+    check_rate(weight_decay, learning_rate, schedule, coupling)
+    sign = optax.scale(-1.0)
+    step = scale_by_schedule(product(learning_rate, schedule))
+    if coupling == "learning_rate":
+        return optax.chain(decoupled_weight_decay(weight_decay, mask), step, sign)
+    if coupling == "corrected":
+        corrected = product(weight_decay, schedule)
+        return optax.chain(decoupled_weight_decay(corrected, mask), step, sign)
+    if coupling == "none":
+        return optax.chain(step, decoupled_weight_decay(weight_decay, mask), sign)
+    return optax.chain(
+        scale_by_schedule(learning_rate),
+        decoupled_weight_decay(weight_decay, mask),
+        scale_by_schedule(schedule),
+        sign,
+    )
+
+
+def adamw(
+    learning_rate: NumberOrSchedule,
+    b1: Number = 0.9,
+    b2: Number = 0.999,
+    eps: Number = 1e-8,
+    eps_root: Number = 0.0,
+    mu_dtype: DType = None,
+    weight_decay: NumberOrSchedule = 1e-4,
+    mask: Mask = None,
+    *,
+    nesterov: bool = False,
+    schedule: NumberOrSchedule | None = None,
+    coupling: Coupling = "schedule",
+    nu_dtype: DType = None,
+    eps_placement: EpsPlacement = "after",
+) -> optax.GradientTransformationExtraArgs:
+    r"""Adam with decoupled weight decay.
+
+    $$\theta \leftarrow \theta - \eta_t \left( \alpha \frac{\hat m}{\sqrt{\hat v} + \text{eps}} +
+    \lambda \theta \right)$$
+
+    With the default `coupling="schedule"` lambda is per step at multiplier 1, independent of the
+    learning rate. With `"learning_rate"` it is per unit of learning rate, and the result is
+    `optax.adamw` to the last bit in float32 under `jit`.
+
+    Args:
+        learning_rate: alpha.
+        b1: decay rate of the first moment, in [0, 1).
+        b2: decay rate of the second moment, in [0, 1).
+        eps: added to the root of the second moment; 0 or more.
+        eps_root: added inside the root; 0 or more.
+        mu_dtype: dtype of the stored first moment.
+        weight_decay: lambda.
+        mask: which leaves decay.
+        nesterov: look ahead by one step of the first moment (NAdamW).
+        schedule: eta_t.
+        coupling: the place of the decay, and so the unit of lambda.
+        nu_dtype: dtype of the stored second moment.
+        eps_placement: `"after"` or `"before"` bias correction; see `scale_by_adam`.
+
+    Returns:
+        A finished optimizer; 8 bytes of state a float32 parameter.
+
+    Example:
+        A weight without gradient shows the decay alone. The same number, two meanings:
+
+        >>> import jax.numpy as jnp
+        >>> theta, g = jnp.array([1.0]), jnp.array([0.0])
+        >>> for coupling in ("schedule", "learning_rate"):
+        ...     tx = adamw(0.1, weight_decay=0.004, coupling=coupling)
+        ...     u, _ = tx.update(g, tx.init(theta), theta)
+        ...     print(coupling, round(float(u[0]), 6))
+        schedule -0.004
+        learning_rate -0.0004
+
+    Source: Loshchilov and Hutter, arXiv 1711.05101, Algorithm 2.
+    """
+    return optax.chain(
+        scale_by_adam(
+            b1, b2, eps, eps_root, mu_dtype,
+            nesterov=nesterov, nu_dtype=nu_dtype, eps_placement=eps_placement,
+        ),
+        _decay_and_step(learning_rate, weight_decay, mask, schedule, coupling),
+    )  # fmt: skip
+
+
+def adam_l2(
+    learning_rate: NumberOrSchedule,
+    b1: Number = 0.9,
+    b2: Number = 0.999,
+    eps: Number = 1e-8,
+    eps_root: Number = 0.0,
+    mu_dtype: DType = None,
+    weight_decay: NumberOrSchedule = 1e-4,
+    mask: Mask = None,
+    *,
+    nesterov: bool = False,
+    schedule: NumberOrSchedule | None = None,
+    nu_dtype: DType = None,
+    eps_placement: EpsPlacement = "after",
+) -> optax.GradientTransformationExtraArgs:
+    r"""Adam on the loss with an L2 penalty: what Adam with "weight decay" was before AdamW.
+
+    $$g \leftarrow g + \lambda' \theta, \quad
+    \theta \leftarrow \theta - \alpha \eta_t \frac{\hat m}{\sqrt{\hat v} + \text{eps}}$$
+
+    Here $\lambda'$ is per unit of gradient. No value of it gives AdamW (row N1 of the catalogue).
+
+    Args:
+        learning_rate: alpha; a number, or a callable of the step.
+        b1: decay rate of the first moment, in [0, 1).
+        b2: decay rate of the second moment, in [0, 1).
+        eps: added to the root of the second moment; 0 or more.
+        eps_root: added inside the root; 0 or more.
+        mu_dtype: dtype of the stored first moment.
+        weight_decay: $\lambda'$.
+        mask: which leaves are penalized.
+        nesterov: look ahead by one step of the first moment.
+        schedule: eta_t.
+        nu_dtype: dtype of the stored second moment.
+        eps_placement: `"after"` or `"before"` bias correction; see `scale_by_adam`.
+
+    Returns:
+        A finished optimizer; 8 bytes of state a float32 parameter.
+
+    Example:
+        Without a gradient from the loss, every weight moves by alpha, large or small:
+
+        >>> import jax.numpy as jnp
+        >>> theta, g = jnp.array([1.0, 100.0]), jnp.array([0.0, 0.0])
+        >>> tx = adam_l2(0.1, weight_decay=0.01)
+        >>> u, _ = tx.update(g, tx.init(theta), theta)
+        >>> [round(float(x), 3) for x in u]
+        [-0.1, -0.1]
+
+    Source: Loshchilov and Hutter, arXiv 1711.05101, Algorithm 2; `torch.optim.Adam(weight_decay=)`.
+    """
+    return optax.chain(
+        add_l2_to_grad(weight_decay, mask),
+        scale_by_adam(
+            b1, b2, eps, eps_root, mu_dtype,
+            nesterov=nesterov, nu_dtype=nu_dtype, eps_placement=eps_placement,
+        ),
+        _step(learning_rate, schedule),
+    )  # fmt: skip
+
+
+def amsgradw(
+    learning_rate: NumberOrSchedule,
+    b1: Number = 0.9,
+    b2: Number = 0.999,
+    eps: Number = 1e-8,
+    eps_root: Number = 0.0,
+    mu_dtype: DType = None,
+    weight_decay: NumberOrSchedule = 1e-4,
+    mask: Mask = None,
+    *,
+    variant: AMSGradVariant = "optax",
+    schedule: NumberOrSchedule | None = None,
+    coupling: Coupling = "schedule",
+    nu_dtype: DType = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""AMSGrad with decoupled weight decay.
+
+    $$\theta \leftarrow \theta - \eta_t \left( \alpha \frac{\hat m}{\sqrt{v_{max}} + \text{eps}} +
+    \lambda \theta \right)$$
+
+    with the corrections of `variant`; see `scale_by_amsgrad`. Units of lambda as in `adamw`.
+
+    Args:
+        learning_rate: alpha.
+        b1: decay rate of the first moment, in [0, 1).
+        b2: decay rate of the second moment, in [0, 1).
+        eps: added to the root of the second moment; 0 or more.
+        eps_root: added inside the root; 0 or more.
+        mu_dtype: dtype of the stored first moment.
+        weight_decay: lambda.
+        mask: which leaves decay.
+        variant: `"paper"`, `"pytorch"` or `"optax"`.
+        schedule: eta_t.
+        coupling: the place of the decay, and so the unit of lambda.
+        nu_dtype: dtype of the stored second moment and its maximum.
+
+    Returns:
+        A finished optimizer; 12 bytes of state a float32 parameter.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> theta, g = jnp.array([1.0]), jnp.array([5.0])
+        >>> tx = amsgradw(0.1, weight_decay=0.002)
+        >>> u, _ = tx.update(g, tx.init(theta), theta)
+        >>> round(float(u[0]), 4)  # -(0.1 * 1 + 0.002 * 1)
+        -0.102
+
+    Source: Reddi et al., arXiv 1904.09237, Algorithm 2, with the decay of arXiv 1711.05101, whose
+    authors expect AMSGrad to behave as Adam does and do not run it.
+    """
+    return optax.chain(
+        scale_by_amsgrad(b1, b2, eps, eps_root, mu_dtype, variant=variant, nu_dtype=nu_dtype),
+        _decay_and_step(learning_rate, weight_decay, mask, schedule, coupling),
+    )
+
+
+def amsgrad_l2(
+    learning_rate: NumberOrSchedule,
+    b1: Number = 0.9,
+    b2: Number = 0.999,
+    eps: Number = 1e-8,
+    eps_root: Number = 0.0,
+    mu_dtype: DType = None,
+    weight_decay: NumberOrSchedule = 1e-4,
+    mask: Mask = None,
+    *,
+    variant: AMSGradVariant = "optax",
+    schedule: NumberOrSchedule | None = None,
+    nu_dtype: DType = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""AMSGrad on the loss with an L2 penalty.
+
+    $$g \leftarrow g + \lambda' \theta, \quad
+    \theta \leftarrow \theta - \alpha \eta_t \frac{\hat m}{\sqrt{v_{max}} + \text{eps}}$$
+
+    with the corrections of `variant`; see `scale_by_amsgrad`. $\lambda'$ is per unit of gradient.
+
+    Args:
+        learning_rate: alpha; a number, or a callable of the step.
+        b1: decay rate of the first moment, in [0, 1).
+        b2: decay rate of the second moment, in [0, 1).
+        eps: added to the root of the second moment; 0 or more.
+        eps_root: added inside the root; 0 or more.
+        mu_dtype: dtype of the stored first moment.
+        weight_decay: $\lambda'$.
+        mask: which leaves are penalized.
+        variant: `"paper"`, `"pytorch"` or `"optax"`.
+        schedule: eta_t.
+        nu_dtype: dtype of the stored second moment and its maximum.
+
+    Returns:
+        A finished optimizer; 12 bytes of state a float32 parameter.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> theta, g = jnp.array([1.0, 100.0]), jnp.array([0.0, 0.0])
+        >>> tx = amsgrad_l2(0.1, weight_decay=0.01)
+        >>> u, _ = tx.update(g, tx.init(theta), theta)
+        >>> [round(float(x), 3) for x in u]
+        [-0.1, -0.1]
+
+    Source: `torch.optim.Adam(amsgrad=True, weight_decay=)` is `variant="pytorch"`.
+    """
+    return optax.chain(
+        add_l2_to_grad(weight_decay, mask),
+        scale_by_amsgrad(b1, b2, eps, eps_root, mu_dtype, variant=variant, nu_dtype=nu_dtype),
+        _step(learning_rate, schedule),
+    )
+
+
+def sgdw(
+    learning_rate: NumberOrSchedule,
+    momentum: Number | None = 0.9,
+    nesterov: bool = False,
+    accumulator_dtype: DType = None,
+    weight_decay: NumberOrSchedule = 1e-4,
+    mask: Mask = None,
+    *,
+    learning_rate_in_buffer: bool = True,
+    schedule: NumberOrSchedule | None = None,
+    coupling: Coupling = "schedule",
+) -> optax.GradientTransformationExtraArgs:
+    r"""SGD with momentum and decoupled weight decay.
+
+    $$m \leftarrow \beta m + \eta_t \alpha g, \quad
+    \theta \leftarrow \theta - m - \eta_t \lambda \theta$$
+
+    That is Algorithm 1 as printed, where the rate enters the momentum buffer and the decay never
+    does. With `learning_rate_in_buffer=False` it is PyTorch's and Optax's momentum,
+    $m \leftarrow \beta m + g$ and $\theta \leftarrow \theta - \eta_t(\alpha m + \lambda \theta)$. The
+    two agree while the rate is constant, and only then (row N6 of the catalogue).
+
+    Args:
+        learning_rate: alpha.
+        momentum: beta, in [0, 1); None is plain SGD without a buffer.
+        nesterov: Nesterov momentum, as in `optax.trace`.
+        accumulator_dtype: dtype of the buffer; the parameters' if None.
+        weight_decay: lambda.
+        mask: which leaves decay.
+        learning_rate_in_buffer: whether alpha eta_t multiplies the gradient (True) or the buffer.
+        schedule: eta_t.
+        coupling: the place of the decay, and so the unit of lambda.
+
+    Returns:
+        A finished optimizer; 4 bytes of state a float32 parameter. Where the rate is in the buffer
+        the decay stands at place D, and its state holds the decay per step.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> theta, g = jnp.array([1.0]), jnp.array([2.0])
+        >>> tx = sgdw(0.1, weight_decay=0.004)
+        >>> u, _ = tx.update(g, tx.init(theta), theta)
+        >>> round(float(u[0]), 4)  # -(0.1 * 2 + 0.004 * 1)
+        -0.204
+
+    Source: Loshchilov and Hutter, arXiv 1711.05101, Algorithm 1.
+    """
+    _check.check_bool("learning_rate_in_buffer", learning_rate_in_buffer)
+    buffer = _momentum(momentum, nesterov, accumulator_dtype)
+    if learning_rate_in_buffer:
+        return optax.chain(
+            scale_by_schedule(product(learning_rate, schedule)),
+            buffer,
+            decoupled_weight_decay(
+                decay_per_step(weight_decay, learning_rate, schedule, coupling), mask
+            ),
+            optax.scale(-1.0),
+        )
+    return optax.chain(
+        buffer, _decay_and_step(learning_rate, weight_decay, mask, schedule, coupling)
+    )
+
+
+def sgd_l2(
+    learning_rate: NumberOrSchedule,
+    momentum: Number | None = 0.9,
+    nesterov: bool = False,
+    accumulator_dtype: DType = None,
+    weight_decay: NumberOrSchedule = 1e-4,
+    mask: Mask = None,
+    *,
+    learning_rate_in_buffer: bool = True,
+    schedule: NumberOrSchedule | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""SGD with momentum on the loss with an L2 penalty.
+
+    $$m \leftarrow \beta m + \eta_t \alpha (g + \lambda' \theta), \quad \theta \leftarrow \theta - m$$
+
+    $\lambda'$ is per unit of gradient. Without momentum it is `sgdw` with lambda = alpha lambda'
+    (row a1 of the catalogue); with momentum the map needs care (rows b1 to b4 and N3).
+
+    Args:
+        learning_rate: alpha; a number, or a callable of the step.
+        momentum: beta, in [0, 1); None is plain SGD without a buffer.
+        nesterov: Nesterov momentum, as in `optax.trace`.
+        accumulator_dtype: dtype of the buffer; the parameters' if None.
+        weight_decay: $\lambda'$.
+        mask: which leaves are penalized.
+        learning_rate_in_buffer: True is Algorithm 1 as printed; False is `torch.optim.SGD`.
+        schedule: eta_t.
+
+    Returns:
+        A finished optimizer; 4 bytes of state a float32 parameter.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> theta, g = jnp.array([1.0]), jnp.array([2.0])
+        >>> tx = sgd_l2(0.1, weight_decay=0.5)
+        >>> u, _ = tx.update(g, tx.init(theta), theta)
+        >>> round(float(u[0]), 4)  # -0.1 * (2 + 0.5 * 1)
+        -0.25
+
+    Source: Loshchilov and Hutter, arXiv 1711.05101, Algorithm 1.
+    """
+    _check.check_bool("learning_rate_in_buffer", learning_rate_in_buffer)
+    penalty = add_l2_to_grad(weight_decay, mask)
+    buffer = _momentum(momentum, nesterov, accumulator_dtype)
+    step = scale_by_schedule(product(learning_rate, schedule))
+    if learning_rate_in_buffer:
+        return optax.chain(penalty, step, buffer, optax.scale(-1.0))
+    return optax.chain(penalty, buffer, step, optax.scale(-1.0))
+
+
+def lionw(
+    learning_rate: NumberOrSchedule,
+    b1: Number = 0.9,
+    b2: Number = 0.99,
+    mu_dtype: DType = None,
+    weight_decay: NumberOrSchedule = 1e-4,
+    mask: Mask = None,
+    *,
+    schedule: NumberOrSchedule | None = None,
+    coupling: Coupling = "schedule",
+) -> optax.GradientTransformationExtraArgs:
+    r"""Lion, the sign of an interpolated momentum, with decoupled weight decay.
+
+    $$\theta \leftarrow \theta - \eta_t \left( \alpha \, \text{sign}(b_1 m + (1 - b_1) g) +
+    \lambda \theta \right), \quad m \leftarrow b_2 m + (1 - b_2) g$$
+
+    Units of lambda as in `adamw`; `coupling="learning_rate"` is `optax.lion`.
+
+    Args:
+        learning_rate: alpha, the size of every step.
+        b1: weight of the momentum in the direction, in [0, 1).
+        b2: decay rate of the momentum, in [0, 1).
+        mu_dtype: dtype of the stored momentum.
+        weight_decay: lambda.
+        mask: which leaves decay.
+        schedule: eta_t.
+        coupling: the place of the decay, and so the unit of lambda.
+
+    Returns:
+        A finished optimizer; 4 bytes of state a float32 parameter.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> theta, g = jnp.array([1.0]), jnp.array([-7.0])
+        >>> tx = lionw(0.1, weight_decay=0.004)
+        >>> u, _ = tx.update(g, tx.init(theta), theta)
+        >>> round(float(u[0]), 4)  # -(0.1 * sign(-7) + 0.004 * 1)
+        0.096
+
+    Source: Chen et al., "Symbolic Discovery of Optimization Algorithms", arXiv 2302.06675.
+    """
+    _check.check_beta("b1", b1)
+    _check.check_beta("b2", b2)
+    mu_dtype = _check.canonical_dtype("mu_dtype", mu_dtype)
+    return optax.chain(
+        in_float32(optax.scale_by_lion(b1, b2, mu_dtype)),
+        _decay_and_step(learning_rate, weight_decay, mask, schedule, coupling),
+    )
+
+
+def adamwr(
+    learning_rate: NumberOrSchedule,
+    normalized_weight_decay: Number,
+    *,
+    batch_size: Number,
+    dataset_size: Number,
+    period: Number,
+    period_mult: Number = 1,
+    b1: Number = 0.9,
+    b2: Number = 0.999,
+    eps: Number = 1e-8,
+    eps_root: Number = 0.0,
+    mu_dtype: DType = None,
+    mask: Mask = None,
+    nesterov: bool = False,
+    coupling: Coupling = "schedule",
+    nu_dtype: DType = None,
+    eps_placement: EpsPlacement = "after",
+    eta_min: Number = 0.0,
+    eta_max: Number = 1.0,
+    warmup: Number = 0,
+    peak_decay: Number = 1.0,
+) -> optax.GradientTransformationExtraArgs:
+    r"""AdamW with warm restarts and normalized decay.
+
+    $$\eta_t \text{ as in } \texttt{cosine\_warm\_restarts\_schedule}, \quad
+    \lambda = \lambda_{norm} \sqrt{b / (B T_i)}$$
+
+    for the cycle of $T_i$ epochs that the step is in: decay is recomputed at every restart.
+
+    Args:
+        learning_rate: alpha.
+        normalized_weight_decay: lambda_norm, the decay if one batch were all there is.
+        batch_size: b, an integer.
+        dataset_size: B, training points, an integer.
+        period: T_0, length of the first cycle in epochs of ceil(B / b) steps; an integer.
+        period_mult: T_mult, growth of the cycles; an integer.
+        b1: as in `adamw`, and so are all not named here.
+        b2: as in `adamw`.
+        eps: as in `adamw`.
+        eps_root: as in `adamw`.
+        mu_dtype: as in `adamw`.
+        mask: as in `adamw`.
+        nesterov: as in `adamw`.
+        coupling: as in `adamw`; the paper's is the default.
+        nu_dtype: as in `adamw`.
+        eps_placement: as in `adamw`.
+        eta_min: value of eta_t that each cycle falls to.
+        eta_max: value of eta_t that the first cycle starts from.
+        warmup: epochs of linear warm-up before the first cycle, an integer.
+        peak_decay: what eta_max is multiplied by at each restart.
+
+    Returns:
+        A finished optimizer; 8 bytes of state a float32 parameter.
+
+    Example:
+        Batches of 1 from 4 points, a first cycle of 1 epoch: lambda = 0.01 / sqrt(4).
+
+        >>> import jax.numpy as jnp
+        >>> theta, g = jnp.array([1.0]), jnp.array([0.0])
+        >>> tx = adamwr(0.1, 0.008, batch_size=1, dataset_size=4, period=1)
+        >>> u, _ = tx.update(g, tx.init(theta), theta)
+        >>> round(float(u[0]), 6)
+        -0.004
+
+    Source: Loshchilov and Hutter, arXiv 1711.05101, Algorithm 2, appendices B.1 and B.2.
+    """
+    schedule, weight_decay = _restarts(
+        learning_rate, normalized_weight_decay, batch_size, dataset_size, period, period_mult,
+        coupling, eta_min, eta_max, warmup, peak_decay,
+    )  # fmt: skip
+    return adamw(
+        learning_rate, b1, b2, eps, eps_root, mu_dtype, weight_decay, mask,
+        nesterov=nesterov, schedule=schedule, coupling=coupling,
+        nu_dtype=nu_dtype, eps_placement=eps_placement,
+    )  # fmt: skip
+
+
+def sgdwr(
+    learning_rate: NumberOrSchedule,
+    normalized_weight_decay: Number,
+    *,
+    batch_size: Number,
+    dataset_size: Number,
+    period: Number,
+    period_mult: Number = 1,
+    momentum: Number | None = 0.9,
+    nesterov: bool = False,
+    accumulator_dtype: DType = None,
+    mask: Mask = None,
+    learning_rate_in_buffer: bool = True,
+    coupling: Coupling = "schedule",
+    eta_min: Number = 0.0,
+    eta_max: Number = 1.0,
+    warmup: Number = 0,
+    peak_decay: Number = 1.0,
+) -> optax.GradientTransformationExtraArgs:
+    r"""SGDW with warm restarts and normalized decay.
+
+    $$\eta_t \text{ as in } \texttt{cosine\_warm\_restarts\_schedule}, \quad
+    \lambda = \lambda_{norm} \sqrt{b / (B T_i)}$$
+
+    for the cycle of $T_i$ epochs that the step is in: decay is recomputed at every restart.
+
+    Args:
+        learning_rate: alpha.
+        normalized_weight_decay: lambda_norm, the decay if one batch were all there is.
+        batch_size: b, an integer.
+        dataset_size: B, training points, an integer.
+        period: T_0, length of the first cycle in epochs of ceil(B / b) steps; an integer.
+        period_mult: T_mult, growth of the cycles; an integer.
+        momentum: as in `sgdw`, and so are all not named here.
+        nesterov: as in `sgdw`.
+        accumulator_dtype: as in `sgdw`.
+        mask: as in `sgdw`.
+        learning_rate_in_buffer: as in `sgdw`.
+        coupling: as in `sgdw`; the paper's is the default.
+        eta_min: value of eta_t that each cycle falls to.
+        eta_max: value of eta_t that the first cycle starts from.
+        warmup: epochs of linear warm-up before the first cycle, an integer.
+        peak_decay: what eta_max is multiplied by at each restart.
+
+    Returns:
+        A finished optimizer; 4 bytes of state a float32 parameter.
+
+    Example:
+        Batches of 1 from 4 points, a first cycle of 1 epoch: lambda = 0.008 / sqrt(4).
+
+        >>> import jax.numpy as jnp
+        >>> theta, g = jnp.array([1.0]), jnp.array([2.0])
+        >>> tx = sgdwr(0.1, 0.008, batch_size=1, dataset_size=4, period=1)
+        >>> u, _ = tx.update(g, tx.init(theta), theta)
+        >>> round(float(u[0]), 6)  # -(0.1 * 2 + 0.004 * 1)
+        -0.204
+
+    Source: Loshchilov and Hutter, arXiv 1711.05101, Algorithm 1, appendices B.1 and B.2.
+    """
+    schedule, weight_decay = _restarts(
+        learning_rate, normalized_weight_decay, batch_size, dataset_size, period, period_mult,
+        coupling, eta_min, eta_max, warmup, peak_decay,
+    )  # fmt: skip
+    return sgdw(
+        learning_rate, momentum, nesterov, accumulator_dtype, weight_decay, mask,
+        learning_rate_in_buffer=learning_rate_in_buffer, schedule=schedule, coupling=coupling,
+    )  # fmt: skip
+
+
+def _step(
+    learning_rate: NumberOrSchedule, schedule: NumberOrSchedule | None
+) -> optax.GradientTransformation:
+    """Everything after the moments where no decay is decoupled: times -alpha eta_t."""
+    return optax.chain(scale_by_schedule(product(learning_rate, schedule)), optax.scale(-1.0))
+
+
+def _momentum(
+    momentum: Number | None, nesterov: bool, accumulator_dtype: DType
+) -> optax.GradientTransformation:
+    """Optax's trace, or nothing."""
+    _check.check_bool("nesterov", nesterov)
+    accumulator_dtype = _check.canonical_dtype("accumulator_dtype", accumulator_dtype)
+    if momentum is None:
+        if nesterov or accumulator_dtype is not None:
+            raise ValueError(
+                "`momentum` is None, so there is no buffer for `nesterov` or `accumulator_dtype` "
+                "to act on. Pass a momentum in [0, 1), or leave them out."
+            )
+        return optax.identity()
+    _check.check_beta("momentum", momentum)
+    return in_float32(optax.trace(momentum, nesterov, accumulator_dtype))
+
+
+def _restarts(
+    learning_rate, normalized_weight_decay, batch_size, dataset_size, period, period_mult,
+    coupling, eta_min, eta_max, warmup, peak_decay,
+):  # fmt: skip
+    """The schedules of multiplier and decay, both counted in epochs."""
+    weight_decay = normalized_weight_decay_schedule(
+        normalized_weight_decay,
+        batch_size=batch_size,
+        dataset_size=dataset_size,
+        period=period,
+        period_mult=period_mult,
+        warmup=warmup,
+    )
+    epoch = hyperparams.steps_per_epoch(batch_size, dataset_size)
+    schedule = cosine_warm_restarts_schedule(
+        period * epoch,
+        period_mult,
+        eta_min=eta_min,
+        eta_max=eta_max,
+        warmup=warmup * epoch,
+        peak_decay=peak_decay,
+    )
+    first = hyperparams.normalized_weight_decay(
+        normalized_weight_decay, batch_size, dataset_size, period
+    )
+    check_rate(first, learning_rate, eta_max, coupling)
+    return schedule, weight_decay

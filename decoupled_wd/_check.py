@@ -1,0 +1,134 @@
+"""Checks of what users pass: each error names the argument, what was given, and what to do.
+
+Values are checked where they are concrete. A traced number passes, so that one compilation serves a
+whole grid of hyperparameters.
+"""
+
+import difflib
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from decoupled_wd._typing import NumberOrSchedule
+
+_INT32_MAX = 2**31 - 1
+
+
+def concrete(value: Any) -> float | None:
+    """`value` as a Python float, or None where it is traced, a schedule, or not given."""
+    if value is None or callable(value) or isinstance(value, jax.core.Tracer):
+        return None
+    return float(value)
+
+
+def check_float_dtype(name: str, value: Any) -> None:
+    """Refuse 16-bit hyperparameters: in bfloat16 a beta of 0.999 is 1 and a decay of 1e-4 is gone."""
+    dtype = getattr(value, "dtype", None)
+    if dtype is not None and jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32:
+        raise TypeError(
+            f"`{name}` is {dtype}, and hyperparameters are never used in 16 bits. Pass a Python "
+            "float or a float32 array; under `optax.inject_hyperparams`, which casts to the "
+            "parameters' dtype, pass `hyperparam_dtype=jnp.float32`."
+        )
+
+
+def check_number(
+    name: str,
+    value: Any,
+    *,
+    minimum: float = -math.inf,
+    below: float = math.inf,
+    hint: str = "Pass a number.",
+) -> None:
+    """Require a real scalar, traced or not; where it is concrete, in [minimum, below)."""
+    if callable(value):
+        raise TypeError(f"`{name}` is a callable, and a number is needed. {hint}")
+    number = isinstance(value, (int, float, np.number, np.ndarray, jax.Array))
+    if not number or isinstance(value, bool):
+        raise TypeError(f"`{name}` is {value!r}, and a number is needed. {hint}")
+    if isinstance(value, (np.number, np.ndarray, jax.Array)):
+        if value.ndim:
+            raise TypeError(
+                f"`{name}` has shape {value.shape}, and a scalar is needed. To try several values "
+                "at once, build the optimizer inside a function and `jax.vmap` it."
+            )
+        real = jnp.issubdtype(value.dtype, jnp.floating) or jnp.issubdtype(value.dtype, jnp.integer)
+        if not real:
+            raise TypeError(f"`{name}` has dtype {value.dtype}, and a real number is needed.")
+    check_float_dtype(name, value)
+    number = concrete(value)
+    if number is None:
+        return
+    if not math.isfinite(number):
+        raise ValueError(f"`{name}` is {value}, and a finite number is needed.")
+    if number < minimum:
+        raise ValueError(f"`{name}` is {value}, and {minimum:g} or more is needed.")
+    if number >= below:
+        raise ValueError(f"`{name}` is {value}, and less than {below:g} is needed.")
+
+
+def check_number_or_schedule(name: str, value: NumberOrSchedule, **bounds: Any) -> None:
+    """Require a number as `check_number` does, or a callable of the step count."""
+    if not callable(value):
+        check_number(name, value, hint="Pass a number, or a callable of the step.", **bounds)
+
+
+def check_beta(name: str, value: Any) -> None:
+    """Require a decay rate of a moment: a number in [0, 1)."""
+    check_number(name, value, minimum=0.0, below=1.0, hint="Pass a number in [0, 1).")
+
+
+def check_integer(name: str, value: Any, *, minimum: int) -> None:
+    """Require an integer scalar that fits in 32 bits, traced or not."""
+    dtype = getattr(value, "dtype", None)
+    integral = (
+        isinstance(value, int) if dtype is None else jnp.issubdtype(dtype, jnp.integer)
+    ) and not isinstance(value, bool)
+    if not integral:
+        raise TypeError(f"`{name}` is {value!r}, and an integer is needed.")
+    check_number(name, value, minimum=minimum)
+    number = concrete(value)
+    if number is not None and number > _INT32_MAX:
+        raise ValueError(f"`{name}` is {value}, and at most 2**31 - 1 is needed: steps are int32.")
+
+
+def check_bool(name: str, value: Any) -> None:
+    """Require True or False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"`{name}` is {value!r}, and True or False is needed.")
+
+
+def check_option(name: str, value: Any, options: Sequence[str]) -> None:
+    """Require one of the strings `options`."""
+    listed = ", ".join(repr(option) for option in options)
+    if not isinstance(value, str):
+        raise TypeError(f"`{name}` is {value!r}, and one of {listed} is needed.")
+    if value not in options:
+        near = difflib.get_close_matches(value, options, n=1)
+        meant = f" Did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"`{name}` is {value!r}, and one of {listed} is needed.{meant}")
+
+
+def canonical_dtype(name: str, value: Any) -> Any:
+    """The floating dtype that `value` names, or None."""
+    if value is None:
+        return None
+    if isinstance(value, (jax.Array, np.ndarray)):
+        raise TypeError(
+            f"`{name}` arrived as an array of dtype {value.dtype}, and a dtype is needed. "
+            "`optax.inject_hyperparams` calls what it takes for a schedule: pass the dtype's name, "
+            f"such as {name}='bfloat16'."
+        )
+    try:
+        dtype = jax.dtypes.canonicalize_dtype(value)
+    except TypeError:
+        raise TypeError(
+            f"`{name}` is {value!r}, and a floating dtype is needed, such as 'bfloat16'."
+        ) from None
+    if not jnp.issubdtype(dtype, jnp.inexact):
+        raise TypeError(f"`{name}` is {dtype}, and a floating dtype is needed.")
+    return dtype

@@ -1,0 +1,108 @@
+"""Places B, C and D: the decay reaches the weights without passing through the moments."""
+
+from typing import Any, NamedTuple
+
+import jax
+import optax
+
+from decoupled_wd import _tree
+from decoupled_wd._add_penalty import add_penalty
+from decoupled_wd._coupled import AddL2ToGradState
+from decoupled_wd._typing import Mask, NumberOrSchedule, Params
+
+
+class DecoupledWeightDecayState(NamedTuple):
+    """State of `decoupled_weight_decay`."""
+
+    count: jax.Array
+    """Steps taken, int32."""
+    weight_decay: jax.Array
+    """lambda_t of the last step (before the first: of step 0), float32, in the unit of its place,
+    before the mask. It is there to be read; the arithmetic does not use it."""
+
+
+def decoupled_weight_decay(
+    weight_decay: NumberOrSchedule, mask: Mask = None, *, toward: Params | None = None
+) -> optax.GradientTransformation:
+    r"""Add the decay of the weights to updates that are gradient-signed still: weight decay.
+
+    $$u \leftarrow u + \lambda_t (\theta - \theta_{ref})$$
+
+    Its place in the chain says what $\lambda$ is per:
+
+    | place | chain | decay per step |
+    |---|---|---|
+    | B | ... `scale_by_adam`, **here**, times alpha, times eta_t, times -1 | alpha eta_t lambda |
+    | C | ... `scale_by_adam`, times alpha, **here**, times eta_t, times -1 | eta_t lambda |
+    | D | ... `scale_by_adam`, times alpha, times eta_t, **here**, times -1 | lambda |
+
+    Args:
+        weight_decay: $\lambda$, 0 or more; a number, traced or not, or a callable of the step.
+        mask: which leaves; bools or multipliers as a tree like the parameters, a prefix of one, or
+            a function of the parameters that gives one. None is every leaf.
+        toward: $\theta_{ref}$, a tree like the parameters; zero if None.
+
+    Returns:
+        A transformation with state `DecoupledWeightDecayState(count, weight_decay)`. It reads
+        `params` and gives back the dtype of the updates.
+
+    Raises:
+        TypeError: `weight_decay` is neither number nor callable or has 16 bits, `mask` is a scalar.
+        ValueError: `weight_decay` is negative, trees differ, or the mask leaves nothing to decay.
+
+    Example:
+        The paper's AdamW, decay at place C. The weight 2 has no gradient; it decays by a tenth:
+
+        >>> import jax.numpy as jnp
+        >>> import optax
+        >>> adamw = optax.chain(
+        ...     optax.scale_by_adam(), optax.scale(0.001), decoupled_weight_decay(0.1),
+        ...     optax.scale(-1.0))
+        >>> theta = jnp.array([2.0])
+        >>> u, state = adamw.update(jnp.array([0.0]), adamw.init(theta), theta)
+        >>> round(float(optax.apply_updates(theta, u)[0]), 6)
+        1.8
+
+    Source: Loshchilov and Hutter, arXiv 1711.05101, Algorithm 2, line 12 (place C).
+    """
+    return add_penalty(weight_decay, mask, toward, DecoupledWeightDecayState)
+
+
+def applied_weight_decay(state: Any) -> Any:
+    """Read the decay that the last update used from an optimizer's state, for logging.
+
+    Args:
+        state: the state of any chain or wrapper that holds one of this library's decays.
+
+    Returns:
+        A float32 scalar (batched as the state is), in the unit of the decay's place; before the
+        first update, the value of step 0. With several decays, as under `optax.partition`, a
+        dictionary from the place in the state to the value.
+
+    Raises:
+        ValueError: the state holds no decay of this library.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> decay = decoupled_weight_decay(lambda step: 0.5 ** (step + 1))
+        >>> theta = jnp.array([2.0])
+        >>> state = decay.init(theta)
+        >>> _, state = decay.update(theta, state, theta)
+        >>> _, state = decay.update(theta, state, theta)
+        >>> float(applied_weight_decay(state))
+        0.25
+    """
+    kinds = (DecoupledWeightDecayState, AddL2ToGradState)
+    found = {
+        _tree.path_name(path): node.weight_decay
+        for path, node in jax.tree_util.tree_leaves_with_path(
+            state, is_leaf=lambda node: isinstance(node, kinds)
+        )
+        if isinstance(node, kinds)
+    }
+    if not found:
+        raise ValueError(
+            "`state` holds no DecoupledWeightDecayState or AddL2ToGradState, so no decay of this "
+            "library was applied. Pass the optimizer's state; in Flax, `train_state.opt_state`."
+        )
+    return next(iter(found.values())) if len(found) == 1 else found

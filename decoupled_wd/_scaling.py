@@ -1,0 +1,268 @@
+"""Adaptive scaling: Adam and AMSGrad, with Optax's states, and multiplication by a schedule."""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from decoupled_wd import _check, _moments, _tree
+from decoupled_wd._precision import warn_of_narrow_moments
+from decoupled_wd._typing import DType, Number, NumberOrSchedule, Params, Updates
+
+EpsPlacement = Literal["after", "before"]
+AMSGradVariant = Literal["paper", "pytorch", "optax"]
+
+
+def _check_moments(b1: Number, b2: Number, eps: Number, eps_root: Number) -> None:
+    _check.check_beta("b1", b1)
+    _check.check_beta("b2", b2)
+    _check.check_number("eps", eps, minimum=0.0)
+    _check.check_number("eps_root", eps_root, minimum=0.0)
+
+
+def scale_by_adam(
+    b1: Number = 0.9,
+    b2: Number = 0.999,
+    eps: Number = 1e-8,
+    eps_root: Number = 0.0,
+    mu_dtype: DType = None,
+    *,
+    nesterov: bool = False,
+    nu_dtype: DType = None,
+    eps_placement: EpsPlacement = "after",
+) -> optax.GradientTransformation:
+    r"""Divide bias-corrected first moments by the root of second moments, as Adam does.
+
+    $$m \leftarrow b_1 m + (1-b_1) g, \quad v \leftarrow b_2 v + (1-b_2) |g|^2, \quad
+    u = \frac{m / (1-b_1^t)}{\sqrt{v / (1-b_2^t) + \text{eps\_root}} + \text{eps}}$$
+
+    It is `optax.scale_by_adam` to the last bit in float32 and adds `nu_dtype` and `eps_placement`.
+    No decay happens here: what is added to the gradient before it is divided with it, and what is
+    added after it is not. That is the difference between L2 regularization and weight decay.
+
+    Args:
+        b1: decay rate of the first moment, in [0, 1).
+        b2: decay rate of the second moment, in [0, 1).
+        eps: added to the root, in units of the gradient; 0 or more.
+        eps_root: added inside the root, in units of the squared gradient; 0 or more.
+        mu_dtype: dtype of the stored first moment; the parameters' if None.
+        nesterov: look ahead by one step of the first moment (Dozat 2016), as in Optax.
+        nu_dtype: dtype of the stored second moment; the parameters' if None.
+        eps_placement: `"after"` adds `eps` to the bias-corrected root (the paper's Algorithm 2,
+            PyTorch, Optax); `"before"` adds it to $\sqrt{v}$, and then corrects: Kingma's eps-hat
+            (TensorFlow, Keras, the paper's Lua code), a larger eps in the first steps.
+
+    Returns:
+        A transformation with state `optax.ScaleByAdamState(count, mu, nu)`, 8 bytes a float32
+        parameter. It gives back the dtype of the updates and does not read `params`.
+
+    Raises:
+        TypeError: a callable or a 16-bit array where a number is meant, a dtype that is none.
+        ValueError: a beta outside [0, 1), a negative eps, an unknown `eps_placement`.
+
+    Example:
+        The first step has size 1 whatever the gradient:
+
+        >>> import jax.numpy as jnp
+        >>> adam = scale_by_adam(eps=0.0)
+        >>> g = jnp.array([0.5, -8.0])
+        >>> u, state = adam.update(g, adam.init(g))
+        >>> [round(float(x), 3) for x in u]
+        [1.0, -1.0]
+
+    Source: Kingma and Ba, "Adam", arXiv 1412.6980, Algorithm 1.
+    """
+    _check_moments(b1, b2, eps, eps_root)
+    _check.check_bool("nesterov", nesterov)
+    _check.check_option("eps_placement", eps_placement, ("after", "before"))
+    mu_dtype = _check.canonical_dtype("mu_dtype", mu_dtype)
+    nu_dtype = _check.canonical_dtype("nu_dtype", nu_dtype)
+
+    def init(params: Params) -> optax.ScaleByAdamState:
+        mu = optax.tree.zeros_like(params, dtype=mu_dtype)
+        nu = optax.tree.zeros_like(params, dtype=nu_dtype)
+        warn_of_narrow_moments(mu=mu, nu=nu)
+        return optax.ScaleByAdamState(count=jnp.zeros([], jnp.int32), mu=mu, nu=nu)
+
+    def update(
+        updates: Updates, state: optax.ScaleByAdamState, params: Params | None = None
+    ) -> tuple[Updates, optax.ScaleByAdamState]:
+        del params
+        count = optax.safe_increment(state.count)
+        correction1 = _moments.bias_correction(b1, count)
+        correction1_ahead = _moments.bias_correction(b1, optax.safe_increment(count))
+        correction2 = _moments.bias_correction(b2, count)
+
+        def leaf(g: jax.Array, m: jax.Array, v: jax.Array) -> tuple[jax.Array, ...]:
+            m = _moments.moving_average(g, m, b1)
+            v = _moments.moving_average(_moments.squared_norm(g), _moments.real_part(v), b2)
+            if nesterov:
+                ahead = m / correction1_ahead.astype(m.dtype)
+                m_hat = _moments.nesterov_average(g / correction1.astype(g.dtype), ahead, b1)
+            else:
+                m_hat = m / correction1.astype(m.dtype)
+            if eps_placement == "after":
+                u = _moments.adam_ratio(m_hat, v / correction2.astype(v.dtype), eps, eps_root)
+            else:
+                root = jnp.sqrt(correction2).astype(m.dtype)
+                u = root * _moments.adam_ratio(m_hat, v, eps, eps_root)
+            return u, m, v
+
+        updates, mu, nu = _tree.map_leaves_with_state(leaf, updates, mu=state.mu, nu=state.nu)
+        return updates, optax.ScaleByAdamState(count=count, mu=mu, nu=nu)
+
+    return optax.GradientTransformation(init, update)
+
+
+def scale_by_amsgrad(
+    b1: Number = 0.9,
+    b2: Number = 0.999,
+    eps: Number = 1e-8,
+    eps_root: Number = 0.0,
+    mu_dtype: DType = None,
+    *,
+    variant: AMSGradVariant = "optax",
+    nu_dtype: DType = None,
+) -> optax.GradientTransformation:
+    r"""Divide first moments by the root of the largest second moment so far, as AMSGrad does.
+
+    With $m$ and $v$ as in `scale_by_adam`, and $\hat v_{max}$ elementwise the largest so far:
+
+    | variant | maximum over | direction |
+    |---|---|---|
+    | `"paper"` | $v$ | $m / (\sqrt{v_{max}} + \text{eps})$, no bias correction |
+    | `"pytorch"` | $v$ | $\hat m / (\sqrt{v_{max} / (1-b_2^t)} + \text{eps})$ |
+    | `"optax"` | $v / (1-b_2^t)$ | $\hat m / (\sqrt{\hat v_{max}} + \text{eps})$ |
+
+    The three differ: after a spike in the gradient, `"optax"` remembers it longer than `"pytorch"`,
+    and `"paper"` starts with steps of $(1-b_1)/\sqrt{1-b_2}$, 3.16 for the default betas.
+
+    Args:
+        b1: decay rate of the first moment, in [0, 1).
+        b2: decay rate of the second moment, in [0, 1).
+        eps: added to the root, in units of the gradient; 0 or more.
+        eps_root: added inside the root, in units of the squared gradient; 0 or more.
+        mu_dtype: dtype of the stored first moment; the parameters' if None.
+        variant: which of the three.
+        nu_dtype: dtype of the stored second moment and of its maximum; the parameters' if None.
+
+    Returns:
+        A transformation with state `optax.ScaleByAmsgradState(count, mu, nu, nu_max)`, 12 bytes a
+        float32 parameter. It gives back the dtype of the updates and does not read `params`.
+
+    Raises:
+        TypeError: a callable or a 16-bit array where a number is meant, a dtype that is none.
+        ValueError: a beta outside [0, 1), a negative eps, an unknown variant.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> g = jnp.array([4.0])
+        >>> for variant in ("paper", "pytorch", "optax"):
+        ...     amsgrad = scale_by_amsgrad(b1=0.5, b2=0.75, eps=0.0, variant=variant)
+        ...     print(variant, float(amsgrad.update(g, amsgrad.init(g))[0][0]))
+        paper 1.0
+        pytorch 1.0
+        optax 1.0
+        >>> amsgrad = scale_by_amsgrad(b1=0.0, b2=0.75, eps=0.0, variant="paper")
+        >>> float(amsgrad.update(g, amsgrad.init(g))[0][0])  # 1 / sqrt(1 - b2)
+        2.0
+
+    Source: Reddi, Kale and Kumar, "On the Convergence of Adam and Beyond", arXiv 1904.09237,
+    Algorithm 2 (`"paper"`); `torch.optim.Adam(amsgrad=True)`; `optax.scale_by_amsgrad`.
+    """
+    _check_moments(b1, b2, eps, eps_root)
+    _check.check_option("variant", variant, ("paper", "pytorch", "optax"))
+    mu_dtype = _check.canonical_dtype("mu_dtype", mu_dtype)
+    nu_dtype = _check.canonical_dtype("nu_dtype", nu_dtype)
+
+    def init(params: Params) -> optax.ScaleByAmsgradState:
+        mu = optax.tree.zeros_like(params, dtype=mu_dtype)
+        nu = optax.tree.zeros_like(params, dtype=nu_dtype)
+        warn_of_narrow_moments(mu=mu, nu=nu)
+        # A buffer of its own: one buffer for nu and nu_max could not be donated.
+        nu_max = optax.tree.zeros_like(params, dtype=nu_dtype)
+        return optax.ScaleByAmsgradState(jnp.zeros([], jnp.int32), mu, nu, nu_max)
+
+    def update(
+        updates: Updates, state: optax.ScaleByAmsgradState, params: Params | None = None
+    ) -> tuple[Updates, optax.ScaleByAmsgradState]:
+        del params
+        count = optax.safe_increment(state.count)
+        correction1 = _moments.bias_correction(b1, count)
+        correction2 = _moments.bias_correction(b2, count)
+
+        def leaf(
+            g: jax.Array, m: jax.Array, v: jax.Array, v_max: jax.Array
+        ) -> tuple[jax.Array, ...]:
+            m = _moments.moving_average(g, m, b1)
+            v = _moments.moving_average(_moments.squared_norm(g), _moments.real_part(v), b2)
+            v_max = _moments.real_part(v_max).astype(v.dtype)
+            m_hat = m / correction1.astype(m.dtype)
+            correction = correction2.astype(v.dtype)
+            if variant == "paper":
+                m_hat = m
+                v_max = v_hat = jnp.maximum(v_max, v)
+            elif variant == "pytorch":
+                v_max = jnp.maximum(v_max, v)
+                v_hat = v_max / correction
+            else:
+                v_max = v_hat = jnp.maximum(v_max, v / correction)
+            return _moments.adam_ratio(m_hat, v_hat, eps, eps_root), m, v, v_max
+
+        updates, mu, nu, nu_max = _tree.map_leaves_with_state(
+            leaf, updates, mu=state.mu, nu=state.nu, nu_max=state.nu_max
+        )
+        return updates, optax.ScaleByAmsgradState(count, mu, nu, nu_max)
+
+    return optax.GradientTransformation(init, update)
+
+
+def scale_by_schedule(schedule: NumberOrSchedule | None) -> optax.GradientTransformation:
+    r"""Multiply the updates by a number or by a schedule of the step: the $\times\alpha$ and
+    $\times\eta_t$ of the chain.
+
+    $$u \leftarrow s_t u$$
+
+    Beside `optax.scale_by_schedule` it takes a number as well, with the same state, so that a
+    checkpoint survives the change from one to the other; and it multiplies 16-bit updates in
+    float32, where Optax rounds the multiplier to 16 bits first.
+
+    Args:
+        schedule: a real number, traced or not, or a callable of the 0-based step count; None is 1.
+
+    Returns:
+        A transformation with state `optax.ScaleByScheduleState(count)`. It gives back the dtype of
+        the updates and does not read `params`.
+
+    Raises:
+        TypeError: neither a number nor a callable, or a 16-bit number.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> halve = scale_by_schedule(lambda step: 0.5**step)
+        >>> u = jnp.array([8.0])
+        >>> state = halve.init(u)
+        >>> for _ in range(3):
+        ...     scaled, state = halve.update(u, state)
+        ...     print(float(scaled[0]))
+        8.0
+        4.0
+        2.0
+    """
+    multiplier = 1.0 if schedule is None else schedule
+    _check.check_number_or_schedule("schedule", multiplier)
+
+    def init(params: Params) -> optax.ScaleByScheduleState:
+        del params
+        return optax.ScaleByScheduleState(count=jnp.zeros([], jnp.int32))
+
+    def update(
+        updates: Updates, state: optax.ScaleByScheduleState, params: Params | None = None
+    ) -> tuple[Updates, optax.ScaleByScheduleState]:
+        del params
+        value = _tree.scalar("schedule", multiplier, state.count)
+        updates = _tree.map_leaves(lambda u: u * value.astype(u.dtype), updates)
+        return updates, optax.ScaleByScheduleState(count=optax.safe_increment(state.count))
+
+    return optax.GradientTransformation(init, update)

@@ -1,0 +1,262 @@
+r"""Schedules: functions of the 0-based step count, closed forms in integer arithmetic.
+
+The paper's $\eta_t$ multiplies learning rate and decay alike. These schedules are multipliers, with
+values between `eta_min` and `eta_max`; the learning rate stays a number of its own.
+"""
+
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from decoupled_wd import _check, _tree, hyperparams
+from decoupled_wd._typing import Number, NumberOrSchedule, Schedule
+
+CyclicalMode = Literal["triangular", "triangular2", "exp_range"]
+
+
+def cosine_warm_restarts_schedule(
+    period: Number,
+    period_mult: Number = 1,
+    *,
+    eta_min: Number = 0.0,
+    eta_max: Number = 1.0,
+    warmup: Number = 0,
+    peak_decay: Number = 1.0,
+) -> Schedule:
+    r"""Anneal by a half cosine, and start again; each cycle `period_mult` times as long.
+
+    $$\eta_t = \eta_{min} + \tfrac12 (\eta_{max} p^i - \eta_{min})(1 + \cos(\pi T_{cur} / T_i)),
+    \quad T_i = \text{period} \cdot \text{period\_mult}^i$$
+
+    where $i$ counts the restarts so far and $T_{cur}$ the steps since the last. Both are found in
+    integer arithmetic, so every restart falls on its step exactly, as long as steps fit their
+    integer dtype (2^31 for int32), under `jit` and with traced arguments; the program is as long for
+    a thousand cycles as for one.
+
+    Args:
+        period: $T_0$, length of the first cycle, in steps; an integer, 1 or more.
+        period_mult: $T_{mult}$, growth of the cycles; an integer, 1 or more.
+        eta_min: value that each cycle falls to; 0 or more.
+        eta_max: value that the first cycle starts from; 0 or more.
+        warmup: steps of linear warm-up before the first cycle, which it shifts: step t has
+            `eta_max * (t + 1) / warmup`. It happens once.
+        peak_decay: $p$, what `eta_max` is multiplied by at each restart; 0 or more.
+
+    Returns:
+        A function of the integer step (scalar or array), with values in the default float dtype.
+
+    Raises:
+        TypeError: a period or step that is not an integer, a callable where a number is meant.
+        ValueError: a period or multiplier below 1, a negative value elsewhere.
+
+    Example:
+        >>> schedule = cosine_warm_restarts_schedule(2, 2)  # cycles of 2, 4, 8, ... steps
+        >>> [round(float(schedule(step)), 3) for step in range(7)]
+        [1.0, 0.5, 1.0, 0.854, 0.5, 0.146, 1.0]
+
+    Source: Loshchilov and Hutter, "SGDR", arXiv 1608.03983; "Decoupled Weight Decay
+    Regularization", arXiv 1711.05101, appendix B.2.
+    """
+    _check.check_integer("period", period, minimum=1)
+    _check.check_integer("period_mult", period_mult, minimum=1)
+    _check.check_integer("warmup", warmup, minimum=0)
+    _check.check_number("eta_min", eta_min, minimum=0.0)
+    _check.check_number("eta_max", eta_max, minimum=0.0)
+    _check.check_number("peak_decay", peak_decay, minimum=0.0)
+
+    def schedule(step: jax.Array) -> jax.Array:
+        count = _integer_step(step)
+        shift = jnp.asarray(warmup, count.dtype)
+        cycle = _restart_cycle(jnp.maximum(count - shift, 0), period, period_mult)
+        low, high, decay = (_float(x) for x in (eta_min, eta_max, peak_decay))
+        peak = high * jnp.power(decay, _float(cycle.index))
+        annealed = _between(low, peak, 0.5 * (1 + jnp.cos(jnp.pi * cycle.progress)))
+        warm = high * (_float(count) + 1) / _float(jnp.maximum(shift, 1))
+        return jnp.where(count < shift, warm, annealed)
+
+    return schedule
+
+
+def normalized_weight_decay_schedule(
+    normalized_weight_decay: Number,
+    *,
+    batch_size: Number,
+    dataset_size: Number,
+    period: Number,
+    period_mult: Number = 1,
+    warmup: Number = 0,
+) -> Schedule:
+    r"""Give the decay of the restart cycle that a step is in: the longer the cycle, the smaller.
+
+    $$\lambda = \lambda_{norm} \sqrt{\frac{b}{B T_i}}$$
+
+    for batch size b, B training points, and a cycle of $T_i$ epochs. The result is the paper's
+    decay, per step at multiplier 1.
+
+    Args:
+        normalized_weight_decay: $\lambda_{norm}$, the decay if one batch were all there is; 0 or
+            more. The paper found 0.025 to 0.05 best.
+        batch_size: b, an integer.
+        dataset_size: B, an integer.
+        period: $T_0$ in epochs of ceil(B / b) steps; an integer, 1 or more.
+        period_mult: $T_{mult}$; an integer, 1 or more.
+        warmup: epochs before the first cycle; they have its decay.
+
+    Returns:
+        A function of the integer step, with values in the default float dtype.
+
+    Raises:
+        TypeError: a size or period that is not an integer, a callable where a number is meant.
+        ValueError: a size, period or multiplier below 1, a negative decay.
+
+    Example:
+        >>> schedule = normalized_weight_decay_schedule(
+        ...     0.1, batch_size=1, dataset_size=4, period=1, period_mult=4)
+        >>> [round(float(schedule(step)), 4) for step in (0, 3, 4, 19)]  # 0.1/2, then 0.1/4
+        [0.05, 0.05, 0.025, 0.025]
+
+    Source: arXiv 1711.05101, appendix B.1.
+    """
+    _check.check_number("normalized_weight_decay", normalized_weight_decay, minimum=0.0)
+    _check.check_integer("period", period, minimum=1)
+    _check.check_integer("period_mult", period_mult, minimum=1)
+    _check.check_integer("warmup", warmup, minimum=0)
+    epoch = hyperparams.steps_per_epoch(batch_size, dataset_size)
+
+    def schedule(step: jax.Array) -> jax.Array:
+        count = _integer_step(step)
+        cycle_step = jnp.maximum(count - jnp.asarray(warmup * epoch, count.dtype), 0)
+        cycle = _restart_cycle(cycle_step, period * epoch, period_mult)
+        epochs = cycle.length / _float(epoch)
+        return hyperparams.normalized_weight_decay(
+            _float(normalized_weight_decay), batch_size, dataset_size, epochs
+        )
+
+    return schedule
+
+
+def cyclical_schedule(
+    step_size: Number,
+    *,
+    mode: CyclicalMode = "triangular",
+    eta_min: Number = 0.0,
+    eta_max: Number = 1.0,
+    gamma: Number | None = None,
+) -> Schedule:
+    r"""Rise from `eta_min` to `eta_max` and fall back, each over `step_size` steps, for ever.
+
+    $$\eta_t = \eta_{min} + (\eta_{max} - \eta_{min}) \, h_t \, k_t, \quad
+    h_t = 1 - \left| t / s - 2 c - 1 \right|, \quad c = \lfloor t / 2s \rfloor$$
+
+    with $k_t = 1$ (`"triangular"`), $2^{-c}$ (`"triangular2"`), or $\gamma^t$ (`"exp_range"`).
+
+    Args:
+        step_size: s, half a cycle, in steps; an integer, 1 or more. Smith advises 2 to 8 epochs.
+        mode: how the peaks change from cycle to cycle.
+        eta_min: lowest value; 0 or more.
+        eta_max: highest value; 0 or more.
+        gamma: decay of the peaks per step, in (0, 1]; for `"exp_range"`, and only there.
+
+    Returns:
+        A function of the integer step (scalar or array), with values in the default float dtype.
+
+    Raises:
+        TypeError: a step size that is not an integer, a callable where a number is meant.
+        ValueError: a step size below 1, an unknown mode, a `gamma` missing or out of place.
+
+    Example:
+        >>> schedule = cyclical_schedule(2, mode="triangular2")
+        >>> [float(schedule(step)) for step in range(8)]
+        [0.0, 0.5, 1.0, 0.5, 0.0, 0.25, 0.5, 0.25]
+
+    Source: Smith, "Cyclical Learning Rates for Training Neural Networks", arXiv 1506.01186.
+    """
+    _check.check_integer("step_size", step_size, minimum=1)
+    _check.check_option("mode", mode, ("triangular", "triangular2", "exp_range"))
+    _check.check_number("eta_min", eta_min, minimum=0.0)
+    _check.check_number("eta_max", eta_max, minimum=0.0)
+    if (mode == "exp_range") != (gamma is not None):
+        raise ValueError(
+            f"`gamma` is {gamma} and `mode` is {mode!r}: 'exp_range' needs a `gamma` in (0, 1], "
+            "and the other modes use none."
+        )
+    if gamma is not None:
+        _check.check_number("gamma", gamma, minimum=0.0, below=1.0 + 1e-12)
+
+    def schedule(step: jax.Array) -> jax.Array:
+        count = _integer_step(step)
+        half = jnp.asarray(step_size, count.dtype)
+        cycle = count // half // 2
+        from_peak = jnp.abs(count - (2 * cycle * half) - half)
+        height = _float(half - from_peak) / _float(half)
+        if mode == "triangular2":
+            height = jnp.ldexp(height, -cycle)
+        elif mode == "exp_range":
+            height = height * jnp.power(_float(gamma), _float(count))
+        return _between(_float(eta_min), _float(eta_max), height)
+
+    return schedule
+
+
+def product(*factors: NumberOrSchedule | None) -> Schedule:
+    """Multiply numbers and schedules into one schedule; None counts as 1."""
+
+    def schedule(step: jax.Array) -> jax.Array:
+        value, *rest = (_tree.scalar("schedule", x, step) for x in factors if x is not None)
+        for factor in rest:
+            value = value * factor
+        return value
+
+    return schedule
+
+
+class _Cycle(NamedTuple):
+    index: jax.Array  # restarts so far, integer
+    length: jax.Array  # steps of this cycle, float: it may exceed the integers
+    progress: jax.Array  # the part of it that is over, in [0, 1)
+
+
+def _restart_cycle(step: jax.Array, period: Number, period_mult: Number) -> _Cycle:
+    """Locate `step` among cycles of period, period * period_mult, period * period_mult^2, ... steps.
+
+    Cycle i starts at period * S_i, where S_0 = 0 and S_{i+1} = period_mult * S_i + 1. It has begun
+    when S_i <= step // period; and S_{i+1} <= n just when S_i <= (n - 1) // period_mult, which
+    cannot overflow. A multiplier of 2 or more passes the largest integer within its number of bits.
+    """
+    period = jnp.asarray(period, step.dtype)
+    period_mult = jnp.asarray(period_mult, step.dtype)
+    periods = step // period
+    last = (periods - 1) // period_mult
+    index = start = jnp.zeros_like(step)
+    length = jnp.broadcast_to(_float(period), step.shape)
+    for _ in range(jnp.iinfo(step.dtype).bits - 1):
+        begun = start <= last
+        start = jnp.where(begun, period_mult * start + 1, start)
+        length = jnp.where(begun, _float(period_mult) * length, length)
+        index = index + begun.astype(step.dtype)
+    constant = period_mult == 1
+    index = jnp.where(constant, periods, index)
+    start = jnp.where(constant, periods, start)
+    return _Cycle(index, length, _float(step - period * start) / length)
+
+
+def _integer_step(step: jax.Array) -> jax.Array:
+    """`step` as a signed integer array."""
+    count = jnp.asarray(step)
+    if not jnp.issubdtype(count.dtype, jnp.integer):
+        raise TypeError(
+            f"the step is {step!r}, and an integer is needed: a restart falls on a whole step. "
+            "Count steps, not epochs."
+        )
+    wide = jnp.iinfo(count.dtype).bits == 64
+    return count.astype(jnp.int64 if wide else jnp.int32)
+
+
+def _float(x: Number) -> jax.Array:
+    return jnp.asarray(x, _tree.default_float())
+
+
+def _between(low: jax.Array, high: jax.Array, part: jax.Array) -> jax.Array:
+    # Not low + part * (high - low): that misses `high` by a rounding at part = 1.
+    return high * part + low * (1 - part)
