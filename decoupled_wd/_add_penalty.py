@@ -23,8 +23,12 @@ def add_penalty(
     mask: Mask,
     toward: Params | None,
     make_state: Callable[[jax.Array, jax.Array], State],
+    sign: float = 1.0,
 ) -> optax.GradientTransformation:
-    """Build the transformation; `make_state(count, weight_decay)` names the place in its state."""
+    """Build the transformation; `make_state(count, weight_decay)` names the place in its state.
+
+    `sign` is -1 where the updates have the sign of a step already.
+    """
     _check.check_number_or_schedule("weight_decay", weight_decay, minimum=0.0)
     masks.check_mask(mask)
 
@@ -43,23 +47,23 @@ def add_penalty(
     ) -> tuple[Updates, State]:
         _tree.check_params(params)
         rate, used = state_at(state.count)
+        signed = sign * rate
 
-        def leaf(u: jax.Array, theta: jax.Array, *reference_and_multiplier: Any) -> jax.Array:
-            *reference, multiplier = reference_and_multiplier
+        def leaf(u: jax.Array, theta: jax.Array, *rest: Any) -> jax.Array:
+            *reference, multiplier = rest if mask is not None else (*rest, True)
             if masks.is_zero(multiplier):
                 return u
-            distance = theta.astype(u.dtype)
+            distance = _tree.cast(theta, u.dtype)
             if reference:
-                distance = distance - reference[0].astype(u.dtype)
-            strength = rate.astype(u.dtype)
+                distance = distance - _tree.cast(reference[0], u.dtype)
+            strength = _tree.cast(signed, u.dtype)
             if multiplier is not True:
                 strength = strength * jnp.asarray(multiplier, u.dtype)
             return u + strength * distance
 
         beside = {"params": params} if toward is None else {"params": params, "toward": toward}
-        updates = _tree.map_leaves(
-            leaf, updates, extra=masks.multipliers(mask, params), **beside
-        )
+        multipliers = None if mask is None else masks.multipliers(mask, params)
+        updates = _tree.map_leaves(leaf, updates, extra=multipliers, **beside)
         return updates, used._replace(count=optax.safe_increment(state.count))
 
     return optax.GradientTransformation(init, update)  # pyright: ignore[reportArgumentType]

@@ -1,7 +1,8 @@
 r"""The optimizers, each one chain.
 
-Gradients flow down the chain and stay gradient-signed until the last `scale(-1)`. Where the decay
-stands among the multiplications is what `coupling` says:
+Gradients flow down the chain; the multiplication by the last rate turns the sign, as Optax's
+`scale_by_learning_rate` does. Where the decay stands among the multiplications is what `coupling`
+says:
 
 | `coupling` | place | decay per step | convention of |
 |---|---|---|---|
@@ -35,7 +36,7 @@ import optax
 
 from decoupled_wd import _check, hyperparams
 from decoupled_wd._coupled import add_l2_to_grad
-from decoupled_wd._decoupled import decoupled_weight_decay
+from decoupled_wd._decoupled import decay_finished_step, decoupled_weight_decay
 from decoupled_wd._precision import in_float32
 from decoupled_wd._rate import Coupling, check_rate, decay_per_step
 from decoupled_wd._scaling import (
@@ -62,21 +63,16 @@ def _decay_and_step(
 ) -> optax.GradientTransformation:
     """Everything after the moments: the two multiplications, and the decay in its place."""
     check_rate(weight_decay, learning_rate, schedule, coupling)
-    sign = optax.scale(-1.0)
-    step = scale_by_schedule(product(learning_rate, schedule))
-    if coupling == "learning_rate":
-        return optax.chain(decoupled_weight_decay(weight_decay, mask), step, sign)
-    if coupling == "corrected":
-        corrected = product(weight_decay, schedule)
-        return optax.chain(decoupled_weight_decay(corrected, mask), step, sign)
     if coupling == "none":
-        return optax.chain(step, decoupled_weight_decay(weight_decay, mask), sign)
-    return optax.chain(
-        scale_by_schedule(learning_rate),
-        decoupled_weight_decay(weight_decay, mask),
-        scale_by_schedule(schedule),
-        sign,
-    )
+        return optax.chain(
+            _descend(learning_rate, schedule), decay_finished_step(weight_decay, mask)
+        )
+    if coupling == "corrected":
+        weight_decay = product(weight_decay, schedule)
+    decay = decoupled_weight_decay(weight_decay, mask)
+    if coupling == "schedule":
+        return optax.chain(scale_by_schedule(learning_rate), decay, _descend(schedule))
+    return optax.chain(decay, _descend(learning_rate, schedule))
 
 
 def adamw(
@@ -202,7 +198,7 @@ def adam_l2(
             b1, b2, eps, eps_root, mu_dtype,
             nesterov=nesterov, nu_dtype=nu_dtype, eps_placement=eps_placement,
         ),
-        _step(learning_rate, schedule),
+        _descend(learning_rate, schedule),
     )  # fmt: skip
 
 
@@ -312,7 +308,7 @@ def amsgrad_l2(
     return optax.chain(
         add_l2_to_grad(weight_decay, mask),
         scale_by_amsgrad(b1, b2, eps, eps_root, mu_dtype, variant=variant, nu_dtype=nu_dtype),
-        _step(learning_rate, schedule),
+        _descend(learning_rate, schedule),
     )
 
 
@@ -366,13 +362,9 @@ def sgdw(
     _check.check_bool("learning_rate_in_buffer", learning_rate_in_buffer)
     buffer = _momentum(momentum, nesterov, accumulator_dtype)
     if learning_rate_in_buffer:
+        removed = decay_per_step(weight_decay, learning_rate, schedule, coupling)
         return optax.chain(
-            scale_by_schedule(product(learning_rate, schedule)),
-            buffer,
-            decoupled_weight_decay(
-                decay_per_step(weight_decay, learning_rate, schedule, coupling), mask
-            ),
-            optax.scale(-1.0),
+            _descend(learning_rate, schedule), buffer, decay_finished_step(removed, mask)
         )
     return optax.chain(
         buffer, _decay_and_step(learning_rate, weight_decay, mask, schedule, coupling)
@@ -423,10 +415,9 @@ def sgd_l2(
     _check.check_bool("learning_rate_in_buffer", learning_rate_in_buffer)
     penalty = add_l2_to_grad(weight_decay, mask)
     buffer = _momentum(momentum, nesterov, accumulator_dtype)
-    step = scale_by_schedule(product(learning_rate, schedule))
-    if learning_rate_in_buffer:
-        return optax.chain(penalty, step, buffer, optax.scale(-1.0))
-    return optax.chain(penalty, buffer, step, optax.scale(-1.0))
+    descend = _descend(learning_rate, schedule)
+    order = (descend, buffer) if learning_rate_in_buffer else (buffer, descend)
+    return optax.chain(penalty, *order)
 
 
 def lionw(
@@ -626,11 +617,9 @@ def sgdwr(
     )  # fmt: skip
 
 
-def _step(
-    learning_rate: NumberOrSchedule, schedule: NumberOrSchedule | None
-) -> optax.GradientTransformation:
-    """Everything after the moments where no decay is decoupled: times -alpha eta_t."""
-    return optax.chain(scale_by_schedule(product(learning_rate, schedule)), optax.scale(-1.0))
+def _descend(*factors: NumberOrSchedule | None) -> optax.GradientTransformation:
+    """Multiply by the factors and by -1, which ends the chain: what follows descends."""
+    return scale_by_schedule(product(-1.0, *factors))
 
 
 def _momentum(

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 
 from decoupled_wd import _tree
-from decoupled_wd._decoupled import decoupled_weight_decay
+from decoupled_wd._decoupled import decay_finished_step
 from decoupled_wd._rate import Coupling, decay_per_step
 from decoupled_wd._typing import Mask, NumberOrSchedule, Params
 
@@ -107,8 +107,7 @@ def extend_with_decoupled_weight_decay(
     _check_optimizer(tx, _EXAMPLE, coupling)
     _warn_of_trust_ratio(tx)
 
-    sign = optax.scale(-1.0)
-    extended = optax.chain(tx, sign, decoupled_weight_decay(rate, mask), sign)
+    extended = optax.chain(tx, decay_finished_step(rate, mask))
 
     def init(params: Params) -> optax.OptState:
         _check_optimizer(tx, params, coupling)

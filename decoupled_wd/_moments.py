@@ -10,21 +10,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from decoupled_wd._tree import default_float
-
-
-def _like(number: Any, x: jax.Array) -> jax.Array:
-    return jnp.asarray(number, x.dtype)
+from decoupled_wd._tree import cast, default_float, like
 
 
 def moving_average(x: jax.Array, average: jax.Array, b: Any) -> jax.Array:
     """(1 - b) x + b average."""
-    return _like(1 - b, x) * x + _like(b, x) * average.astype(x.dtype)
+    return like(1 - b, x) * x + like(b, x) * cast(average, x.dtype)
 
 
 def nesterov_average(g_hat: jax.Array, m_hat: jax.Array, b1: Any) -> jax.Array:
     """b1 m_hat + (1 - b1) g_hat."""
-    return _like(b1, m_hat) * m_hat + _like(1 - b1, g_hat) * g_hat
+    return like(b1, m_hat) * m_hat + like(1 - b1, g_hat) * g_hat
 
 
 def squared_norm(g: jax.Array) -> jax.Array:
@@ -44,4 +40,4 @@ def real_part(v: jax.Array) -> jax.Array:
 
 def adam_ratio(m: jax.Array, v: jax.Array, eps: Any, eps_root: Any) -> jax.Array:
     """m / (sqrt(v + eps_root) + eps)."""
-    return m / (jnp.sqrt(v + _like(eps_root, v)) + _like(eps, v)).astype(m.dtype)
+    return m / cast(jnp.sqrt(v + like(eps_root, v)) + like(eps, v), m.dtype)

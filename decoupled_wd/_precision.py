@@ -11,15 +11,12 @@ from decoupled_wd import _tree
 from decoupled_wd._typing import Params, Updates
 
 
-def _is_narrow(leaf: Any) -> bool:
-    dtype = jnp.result_type(leaf)
-    return jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32
-
-
 def warn_of_narrow_moments(**moments: Any) -> None:
     """Say which moments are stored in 16 bits, where an average with slow decay stands still."""
     narrow = [
-        f"`{name}`" for name, tree in moments.items() if any(map(_is_narrow, jax.tree.leaves(tree)))
+        f"`{name}`"
+        for name, tree in moments.items()
+        if any(_tree.is_narrow(leaf.dtype) for leaf in jax.tree.leaves(tree))
     ]
     if narrow:
         warnings.warn(
@@ -40,11 +37,15 @@ def in_float32(inner: optax.GradientTransformation) -> optax.GradientTransformat
     """
 
     def update(updates: Updates, state: Any, params: Params | None = None) -> tuple[Updates, Any]:
+        leaves = jax.tree.leaves((updates, state))
+        if not any(_tree.is_narrow(jnp.result_type(leaf)) for leaf in leaves):
+            return inner.update(updates, state, params)
         wide_updates, wide_state = jax.tree.map(_tree.widen, (updates, state))
         new_updates, new_state = inner.update(wide_updates, wide_state, params)
-        return (
-            optax.tree.cast_like(new_updates, updates),
-            optax.tree.cast_like(new_state, state),
+        return jax.tree.map(
+            lambda new, old: _tree.cast(jnp.asarray(new), jnp.result_type(old)),
+            (new_updates, new_state),
+            (updates, state),
         )
 
     return optax.GradientTransformation(inner.init, update)

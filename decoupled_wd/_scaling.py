@@ -91,21 +91,21 @@ def scale_by_adam(
         del params
         count = optax.safe_increment(state.count)
         correction1 = _moments.bias_correction(b1, count)
-        correction1_ahead = _moments.bias_correction(b1, optax.safe_increment(count))
         correction2 = _moments.bias_correction(b2, count)
 
         def leaf(g: jax.Array, m: jax.Array, v: jax.Array) -> tuple[jax.Array, ...]:
             m = _moments.moving_average(g, m, b1)
             v = _moments.moving_average(_moments.squared_norm(g), _moments.real_part(v), b2)
             if nesterov:
-                ahead = m / correction1_ahead.astype(m.dtype)
-                m_hat = _moments.nesterov_average(g / correction1.astype(g.dtype), ahead, b1)
+                correction1_ahead = _moments.bias_correction(b1, optax.safe_increment(count))
+                ahead = m / _tree.cast(correction1_ahead, m.dtype)
+                m_hat = _moments.nesterov_average(g / _tree.cast(correction1, g.dtype), ahead, b1)
             else:
-                m_hat = m / correction1.astype(m.dtype)
+                m_hat = m / _tree.cast(correction1, m.dtype)
             if eps_placement == "after":
-                u = _moments.adam_ratio(m_hat, v / correction2.astype(v.dtype), eps, eps_root)
+                u = _moments.adam_ratio(m_hat, v / _tree.cast(correction2, v.dtype), eps, eps_root)
             else:
-                root = jnp.sqrt(correction2).astype(m.dtype)
+                root = _tree.cast(jnp.sqrt(correction2), m.dtype)
                 u = root * _moments.adam_ratio(m_hat, v, eps, eps_root)
             return u, m, v
 
@@ -197,9 +197,9 @@ def scale_by_amsgrad(
         ) -> tuple[jax.Array, ...]:
             m = _moments.moving_average(g, m, b1)
             v = _moments.moving_average(_moments.squared_norm(g), _moments.real_part(v), b2)
-            v_max = _moments.real_part(v_max).astype(v.dtype)
-            m_hat = m / correction1.astype(m.dtype)
-            correction = correction2.astype(v.dtype)
+            v_max = _tree.cast(_moments.real_part(v_max), v.dtype)
+            m_hat = m / _tree.cast(correction1, m.dtype)
+            correction = _tree.cast(correction2, v.dtype)
             if variant == "paper":
                 m_hat = m
                 v_max = v_hat = jnp.maximum(v_max, v)
@@ -262,7 +262,7 @@ def scale_by_schedule(schedule: NumberOrSchedule | None) -> optax.GradientTransf
     ) -> tuple[Updates, optax.ScaleByScheduleState]:
         del params
         value = _tree.scalar("schedule", multiplier, state.count)
-        updates = _tree.map_leaves(lambda u: u * value.astype(u.dtype), updates)
+        updates = _tree.map_leaves(lambda u: u * _tree.cast(value, u.dtype), updates)
         return updates, optax.ScaleByScheduleState(count=optax.safe_increment(state.count))
 
     return optax.GradientTransformation(init, update)

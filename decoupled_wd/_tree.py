@@ -6,7 +6,7 @@ what is not an array: None (a leaf without a gradient, as Equinox makes them) an
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -35,18 +35,11 @@ def check_params(params: Params | None) -> None:
         )
 
 
-class _Leaves(NamedTuple):
-    """The leaves of the updates, what stands beside each, and how to put a tree back together."""
-
-    paths: list[str]
-    columns: list[tuple[Any, ...]]
-    unflatten: Callable[[list[Any]], Any]
-
-
-def _flatten(updates: Updates, named: dict[str, Any]) -> _Leaves:
-    keyed, treedef = jax.tree_util.tree_flatten_with_path(updates, is_leaf=is_absent)
-    columns = [[leaf for _, leaf in keyed]]
-    for name, tree in named.items():
+def _columns(updates: Updates, beside: dict[str, Any]) -> tuple[Any, list[tuple[Any, ...]]]:
+    """The structure of the updates, and each of their leaves with what stands beside it."""
+    leaves, treedef = jax.tree.flatten(updates, is_leaf=is_absent)
+    columns = [leaves]
+    for name, tree in beside.items():
         try:
             columns.append(treedef.flatten_up_to(tree))
         except (ValueError, TypeError) as error:
@@ -54,76 +47,96 @@ def _flatten(updates: Updates, named: dict[str, Any]) -> _Leaves:
                 f"`updates` and `{name}` must be trees of the same structure, and they differ: "
                 f"{error}. Pass the `{name}` that the updates were computed for."
             ) from None
-    return _Leaves([path_name(path) for path, _ in keyed], list(zip(*columns, strict=True)),
-                   treedef.unflatten)  # fmt: skip
+    return treedef, list(zip(*columns, strict=True))
 
 
-def _check_leaf(path: str, update: Any, **beside: Any) -> None:
-    if not jnp.issubdtype(jnp.result_type(update), jnp.inexact):
+def _check_column(updates: Updates, index: int, column: tuple[Any, ...], names: list[str]) -> None:
+    update, *rest = column
+    shape = jnp.shape(update)
+    inexact = jnp.issubdtype(_dtype(update), jnp.inexact)
+    if inexact and all(leaf is not None and jnp.shape(leaf) == shape for leaf in rest):
+        return
+    keyed, _ = jax.tree_util.tree_flatten_with_path(updates, is_leaf=is_absent)
+    path = path_name(keyed[index][0])
+    if not inexact:
         raise TypeError(
-            f"`updates` at {path!r} have dtype {jnp.result_type(update)}, and floating or complex "
-            "updates are needed. Take integer leaves out with `optax.masked` or `optax.partition`."
+            f"`updates` at {path!r} have dtype {_dtype(update)}, and floating or complex updates "
+            "are needed. Take integer leaves out with `optax.masked` or `optax.partition`."
         )
-    for name, leaf in beside.items():
-        if leaf is None or jnp.shape(leaf) != jnp.shape(update):
+    for name, leaf in zip(names, rest, strict=True):
+        if leaf is None or jnp.shape(leaf) != shape:
             given = "missing" if leaf is None else f"of shape {jnp.shape(leaf)}"
             raise ValueError(
-                f"`{name}` at {path!r} is {given}, and the updates there have shape "
-                f"{jnp.shape(update)}. Pass the `{name}` that the updates were computed for."
+                f"`{name}` at {path!r} is {given}, and the updates there have shape {shape}. Pass "
+                f"the `{name}` that the updates were computed for."
             )
 
 
 def map_leaves(
     f: Callable[..., Any], updates: Updates, *, extra: Any = None, **beside: Any
 ) -> Updates:
-    """Apply `f(update, *beside, extra)` to every array of `updates`, and give its dtype back.
+    """Apply `f(update, *beside)`, or `f(update, *beside, extra)`, to every array of `updates`.
 
     Args:
-        f: the mathematics of one array; it sees what `widen` makes of it.
+        f: the mathematics of one array; it sees what `widen` makes of the arrays, and its result
+            gets the update's dtype back.
         updates: the tree whose arrays are mapped; None and masked nodes stay as they are.
         extra: None, or a tree with one value of any kind a leaf.
         **beside: trees of arrays of the same shapes, by the name that errors call them.
     """
-    trees = beside if extra is None else {**beside, "extra": extra}
-    leaves = _flatten(updates, trees)
-
-    def one(path: str, update: Any, *rest: Any) -> Any:
-        if is_absent(update):
-            return update
-        _check_leaf(path, update, **dict(zip(beside, rest, strict=False)))
-        arrays = [widen(leaf) for leaf in rest[: len(beside)]]
-        return f(widen(update), *arrays, *rest[len(beside) :]).astype(jnp.result_type(update))
-
-    return leaves.unflatten(
-        [one(path, *column) for path, column in zip(leaves.paths, leaves.columns, strict=True)]
-    )
+    names = list(beside)
+    treedef, columns = _columns(updates, beside if extra is None else {**beside, "extra": extra})
+    new = []
+    for index, column in enumerate(columns):
+        if is_absent(column[0]):
+            new.append(column[0])
+            continue
+        arrays, rest = column[: len(names) + 1], column[len(names) + 1 :]
+        _check_column(updates, index, arrays, names)
+        new.append(cast(f(*map(widen, arrays), *rest), _dtype(column[0])))
+    return treedef.unflatten(new)
 
 
 def map_leaves_with_state(
     f: Callable[..., tuple[Any, ...]], updates: Updates, **states: Any
 ) -> tuple[Any, ...]:
     """Apply `f(update, *states) -> (update, *states)` to every array; all keep their dtypes."""
-    leaves = _flatten(updates, states)
+    names = list(states)
+    treedef, columns = _columns(updates, states)
+    rows = []
+    for index, column in enumerate(columns):
+        if is_absent(column[0]):
+            rows.append(column)
+            continue
+        _check_column(updates, index, column, names)
+        new = f(*map(widen, column))
+        rows.append([cast(x, _dtype(old)) for x, old in zip(new, column, strict=True)])
+    return tuple(treedef.unflatten([row[i] for row in rows]) for i in range(1 + len(names)))
 
-    def one(path: str, *column: Any) -> tuple[Any, ...]:
-        update, *state = column
-        if is_absent(update):
-            return column
-        _check_leaf(path, update, **dict(zip(states, state, strict=True)))
-        new = f(*[widen(leaf) for leaf in column])
-        return tuple(x.astype(jnp.result_type(old)) for x, old in zip(new, column, strict=True))
 
-    rows = [one(path, *column) for path, column in zip(leaves.paths, leaves.columns, strict=True)]
-    return tuple(
-        leaves.unflatten([row[i] for row in rows]) for i in range(1 + len(states))
-    )
+def _dtype(x: Any) -> Any:
+    return x.dtype if isinstance(x, jax.Array) else jnp.result_type(x)
+
+
+def is_narrow(dtype: Any) -> bool:
+    """Whether a dtype is floating and narrower than 32 bits."""
+    return jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32
+
+
+def cast(x: jax.Array, dtype: Any) -> jax.Array:
+    """`x` as `dtype`; itself if it is that already."""
+    return x if x.dtype == dtype and not x.weak_type else x.astype(dtype)
 
 
 def widen(x: Any) -> jax.Array:
     """`x` in the dtype its arithmetic is done in: float32 for what is narrower than 32 bits."""
-    x = jnp.asarray(x)
-    narrow = jnp.issubdtype(x.dtype, jnp.floating) and jnp.finfo(x.dtype).bits < 32
-    return x.astype(jnp.float32) if narrow else x
+    x = x if isinstance(x, jax.Array) else jnp.asarray(x)
+    return x.astype(jnp.float32) if is_narrow(x.dtype) else x
+
+
+def like(number: Any, x: jax.Array) -> Any:
+    """A number that multiplies `x` without changing its dtype: a Python number as it is."""
+    return number if isinstance(number, (int, float)) else cast(jnp.asarray(number), x.dtype)
 
 
 def scalar(name: str, value: NumberOrSchedule, count: jax.Array) -> jax.Array:

@@ -26,25 +26,26 @@ def check_mask(mask: Mask) -> None:
 
 
 def multipliers(mask: Mask, params: Params) -> Any:
-    """Spread `mask` over `params`: a tree with one multiplier a leaf, True where there is no mask.
+    """Spread `mask` over `params`: a tree with one multiplier a leaf.
 
     Raises:
         ValueError: the mask does not fit the parameters, or leaves nothing of them to decay.
         TypeError: a leaf of the mask is neither a bool nor a number.
     """
-    if mask is None or not jax.tree.leaves(params):
-        tree = True
-    else:
+    if jax.tree.leaves(params):
         tree = mask(params) if _is_function(mask) else mask
         check_mask(tree)
+    else:
+        tree = True
     try:
         spread = jax.tree.broadcast(tree, params, is_leaf=_tree.is_absent)
     except ValueError as error:
         raise ValueError(
             f"`mask` must be a tree like the parameters, or a prefix of one, and it is not: {error}"
         ) from None
-    for path, leaf in jax.tree_util.tree_leaves_with_path(spread, is_leaf=_tree.is_absent):
-        if not _tree.is_absent(leaf):
+    leaves = jax.tree.leaves(spread)
+    if not all(isinstance(leaf, bool) for leaf in leaves):
+        for path, leaf in jax.tree_util.tree_leaves_with_path(spread):
             _check_multiplier(_tree.path_name(path), leaf)
     return spread
 

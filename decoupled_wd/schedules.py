@@ -220,25 +220,41 @@ class _Cycle(NamedTuple):
 def _restart_cycle(step: jax.Array, period: Number, period_mult: Number) -> _Cycle:
     """Locate `step` among cycles of period, period * period_mult, period * period_mult^2, ... steps.
 
-    Cycle i starts at period * S_i, where S_0 = 0 and S_{i+1} = period_mult * S_i + 1. It has begun
-    when S_i <= step // period; and S_{i+1} <= n just when S_i <= (n - 1) // period_mult, which
-    cannot overflow. A multiplier of 2 or more passes the largest integer within its number of bits.
+    Cycle i starts at period * S_i, where S_i = (period_mult^i - 1) / (period_mult - 1), so i is the
+    largest with S_i <= n = step // period. A float logarithm guesses it to within one, which is not
+    good enough; so two are taken off the guess, and integers put back what is too little: S_{i+1} =
+    period_mult * S_i + 1 <= n just when S_i <= (n - 1) // period_mult, which cannot overflow, nor
+    can a power that is below S_i.
     """
     period = jnp.asarray(period, step.dtype)
     period_mult = jnp.asarray(period_mult, step.dtype)
-    periods = step // period
-    last = (periods - 1) // period_mult
-    index = start = jnp.zeros_like(step)
-    length = jnp.broadcast_to(_float(period), step.shape)
-    for _ in range(jnp.iinfo(step.dtype).bits - 1):
+    n = step // period
+    grown = jnp.maximum(period_mult, 2)  # Division by zero is no answer where all cycles are alike.
+    guess = jnp.log(_float(n) * _float(grown - 1) + 1) / jnp.log(_float(grown))
+    index = jnp.maximum(guess.astype(step.dtype) - 2, 0)
+    power = _integer_power(grown, index)
+    start = (power - 1) // (grown - 1)
+    length = _float(period) * _float(power)
+    last = (n - 1) // grown
+    for _ in range(3):
         begun = start <= last
-        start = jnp.where(begun, period_mult * start + 1, start)
-        length = jnp.where(begun, _float(period_mult) * length, length)
+        start = jnp.where(begun, grown * start + 1, start)
+        length = jnp.where(begun, _float(grown) * length, length)
         index = index + begun.astype(step.dtype)
-    constant = period_mult == 1
-    index = jnp.where(constant, periods, index)
-    start = jnp.where(constant, periods, start)
+    alike = period_mult == 1
+    index = jnp.where(alike, n, index)
+    start = jnp.where(alike, n, start)
+    length = jnp.where(alike, _float(period), length)
     return _Cycle(index, length, _float(step - period * start) / length)
+
+
+def _integer_power(base: jax.Array, exponent: jax.Array) -> jax.Array:
+    """base^exponent by repeated squaring, for a result that fits: exponents below 64."""
+    power = jnp.ones_like(exponent)
+    for bit in range(jnp.iinfo(exponent.dtype).bits.bit_length() - 1):
+        power = jnp.where(exponent & (1 << bit), power * base, power)
+        base = base * base
+    return power
 
 
 def _integer_step(step: jax.Array) -> jax.Array:
