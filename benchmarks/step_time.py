@@ -16,6 +16,7 @@ import platform
 import statistics
 import time
 import warnings
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +26,7 @@ from tqdm import tqdm
 import decoupled_wd as dwd
 
 RATE, DECAY = 1e-3, 1e-4
-SIZES = {"batch_size": 128, "dataset_size": 50_000, "period": 10, "period_mult": 2}
+SIZES: dict[str, Any] = {"batch_size": 128, "dataset_size": 50_000, "period": 10, "period_mult": 2}
 
 
 def sgdr():
@@ -38,7 +39,7 @@ def sgdr():
     return optax.sgdr_schedule(cycles)
 
 
-def _with_decay(*before, rate=RATE):
+def _with_decay(*before, rate: Any = RATE):
     return optax.chain(
         *before, optax.add_decayed_weights(DECAY), optax.scale_by_learning_rate(rate)
     )
@@ -114,17 +115,19 @@ def compile_in_turn(pair, leaves, rounds):
             begin = time.perf_counter()
             compiled = make_step(pair[i]).lower(params, state, params).compile()
             times[i].append(time.perf_counter() - begin)
-            accessed[i] = compiled.cost_analysis()["bytes accessed"]
+            accessed[i] = (compiled.cost_analysis() or {})["bytes accessed"]
     return [statistics.median(t) for t in times], accessed
 
 
 def main():
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Time steps and compilation beside Optax.")
     parser.add_argument("--parameters", type=float, default=8e6, help="numbers to update (8e6)")
     parser.add_argument("--rounds", type=int, default=30, help="timed steps of each (30)")
     parser.add_argument("--leaves", type=int, default=100, help="arrays, for compilation (100)")
-    parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("results/step_time.json"))
+    parser.add_argument(
+        "--output", type=pathlib.Path, default=pathlib.Path("results/step_time.json")
+    )
     options = parser.parse_args()
 
     rows = []
@@ -145,7 +148,9 @@ def main():
 
     machine = f"{jax.devices()[0].device_kind}, {platform.machine()}, jax {jax.__version__}"
     print(f"{options.parameters:.0e} float32 parameters on {machine}; ratios are ours / Optax's")
-    print(f"{'optimizer':22} {'step ms':>8} {'ratio':>6} {'compile s':>10} {'ratio':>6} {'bytes':>6}")
+    print(
+        f"{'optimizer':22} {'step ms':>8} {'ratio':>6} {'compile s':>10} {'ratio':>6} {'bytes':>6}"
+    )
     for row in rows:
         print(
             f"{row['optimizer']:22} {row['step_ms']:8.2f} {row['step_ratio']:6.3f} "

@@ -6,7 +6,7 @@ the moments it is L2 regularization, after them weight decay.
 """
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,14 +15,12 @@ import optax
 from decoupled_wd import _check, _tree, masks
 from decoupled_wd._typing import Mask, NumberOrSchedule, Params, Updates
 
-State = TypeVar("State")
-
 
 def add_penalty(
     weight_decay: NumberOrSchedule,
     mask: Mask,
     toward: Params | None,
-    make_state: Callable[[jax.Array, jax.Array], State],
+    make_state: Callable[[jax.Array, jax.Array], Any],
     sign: float = 1.0,
 ) -> optax.GradientTransformation:
     """Build the transformation; `make_state(count, weight_decay)` names the place in its state.
@@ -32,19 +30,17 @@ def add_penalty(
     _check.check_number_or_schedule("weight_decay", weight_decay, minimum=0.0)
     masks.check_mask(mask)
 
-    def state_at(count: jax.Array) -> tuple[jax.Array, State]:
+    def state_at(count: jax.Array) -> tuple[jax.Array, Any]:
         rate = _tree.scalar("weight_decay", weight_decay, count)
         return rate, make_state(count, rate.astype(jnp.float32))
 
-    def init(params: Params) -> State:
+    def init(params: Params) -> Any:
         masks.check_decays_something(mask, params)
         # The rate of step 0 and not a zero: in a sweep under `shard_map` it varies over devices as
         # the rate does, which a constant would not.
         return state_at(jnp.zeros([], jnp.int32))[1]
 
-    def update(
-        updates: Updates, state: Any, params: Params | None = None
-    ) -> tuple[Updates, State]:
+    def update(updates: Updates, state: Any, params: Params | None = None) -> tuple[Updates, Any]:
         _tree.check_params(params)
         rate, used = state_at(state.count)
         signed = sign * rate
@@ -66,4 +62,4 @@ def add_penalty(
         updates = _tree.map_leaves(leaf, updates, extra=multipliers, **beside)
         return updates, used._replace(count=optax.safe_increment(state.count))
 
-    return optax.GradientTransformation(init, update)  # pyright: ignore[reportArgumentType]
+    return optax.GradientTransformation(init, update)

@@ -30,8 +30,6 @@ All raise a TypeError for an argument of the wrong type and a ValueError for a n
 naming it. All read `params` in `update`, and give back the dtype of the updates.
 """
 
-from typing import Literal
-
 import optax
 
 from decoupled_wd import _check, hyperparams

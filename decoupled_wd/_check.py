@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from decoupled_wd._typing import NumberOrSchedule
 
@@ -20,7 +21,7 @@ _INT32_MAX = 2**31 - 1
 
 def concrete(value: Any) -> float | None:
     """`value` as a Python float, or None where it is traced, a schedule, or not given."""
-    if value is None or callable(value) or isinstance(value, jax.core.Tracer):
+    if value is None or callable(value) or isinstance(value, Tracer):
         return None
     return float(value)
 

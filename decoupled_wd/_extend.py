@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from decoupled_wd import _tree
 from decoupled_wd._decoupled import decay_finished_step
 from decoupled_wd._rate import Coupling, decay_per_step
 from decoupled_wd._typing import Mask, NumberOrSchedule, Params
@@ -86,7 +85,9 @@ def extend_with_decoupled_weight_decay(
         advice = _OUTSIDE["MultiStepsState"] if isinstance(tx, optax.MultiSteps) else (
             "pass an optimizer such as optax.adam(1e-3)"
         )  # fmt: skip
-        raise TypeError(f"`tx` is {type(tx).__name__}, not an optax.GradientTransformation: {advice}.")
+        raise TypeError(
+            f"`tx` is {type(tx).__name__}, not an optax.GradientTransformation: {advice}."
+        )
     scales_with_rate = coupling in ("learning_rate", "corrected")
     if scales_with_rate and learning_rate is None:
         raise ValueError(

@@ -28,7 +28,7 @@ def squared_norm(g: jax.Array) -> jax.Array:
     return g * g if jnp.isrealobj(g) else jnp.square(g.real) + jnp.square(g.imag)
 
 
-def bias_correction(b: Any, count: jax.Array) -> jax.Array:
+def bias_correction(b: Any, count: Any) -> jax.Array:
     """1 - b^count, in the default float dtype."""
     return 1 - jax.lax.pow(jnp.asarray(b, default_float()), count)
 

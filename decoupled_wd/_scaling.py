@@ -1,6 +1,6 @@
 """Adaptive scaling: Adam and AMSGrad, with Optax's states, and multiplication by a schedule."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -86,7 +86,7 @@ def scale_by_adam(
         return optax.ScaleByAdamState(count=jnp.zeros([], jnp.int32), mu=mu, nu=nu)
 
     def update(
-        updates: Updates, state: optax.ScaleByAdamState, params: Params | None = None
+        updates: Updates, state: Any, params: Params | None = None
     ) -> tuple[Updates, optax.ScaleByAdamState]:
         del params
         count = optax.safe_increment(state.count)
@@ -185,7 +185,7 @@ def scale_by_amsgrad(
         return optax.ScaleByAmsgradState(jnp.zeros([], jnp.int32), mu, nu, nu_max)
 
     def update(
-        updates: Updates, state: optax.ScaleByAmsgradState, params: Params | None = None
+        updates: Updates, state: Any, params: Params | None = None
     ) -> tuple[Updates, optax.ScaleByAmsgradState]:
         del params
         count = optax.safe_increment(state.count)
@@ -258,7 +258,7 @@ def scale_by_schedule(schedule: NumberOrSchedule | None) -> optax.GradientTransf
         return optax.ScaleByScheduleState(count=jnp.zeros([], jnp.int32))
 
     def update(
-        updates: Updates, state: optax.ScaleByScheduleState, params: Params | None = None
+        updates: Updates, state: Any, params: Params | None = None
     ) -> tuple[Updates, optax.ScaleByScheduleState]:
         del params
         value = _tree.scalar("schedule", multiplier, state.count)

@@ -33,7 +33,8 @@ def multipliers(mask: Mask, params: Params) -> Any:
         TypeError: a leaf of the mask is neither a bool nor a number.
     """
     if jax.tree.leaves(params):
-        tree = mask(params) if _is_function(mask) else mask
+        # An Equinox module is callable too, and as a mask it is a tree.
+        tree = mask(params) if callable(mask) and jax.tree_util.all_leaves([mask]) else mask
         check_mask(tree)
     else:
         tree = True
@@ -74,11 +75,6 @@ def check_decays_something(mask: Mask, params: Params) -> None:
 def is_zero(multiplier: Any) -> bool:
     """Whether a multiplier is known to be 0."""
     return _check.concrete(multiplier) == 0
-
-
-def _is_function(mask: Mask) -> bool:
-    # An Equinox module is callable too, and as a mask it is a tree.
-    return callable(mask) and jax.tree_util.all_leaves([mask])
 
 
 def _check_multiplier(path: str, leaf: Any) -> None:

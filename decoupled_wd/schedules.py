@@ -129,9 +129,10 @@ def normalized_weight_decay_schedule(
         cycle_step = jnp.maximum(count - jnp.asarray(warmup * epoch, count.dtype), 0)
         cycle = _restart_cycle(cycle_step, period * epoch, period_mult)
         epochs = cycle.length / _float(epoch)
-        return hyperparams.normalized_weight_decay(
+        lam = hyperparams.normalized_weight_decay(
             _float(normalized_weight_decay), batch_size, dataset_size, epochs
         )
+        return jnp.asarray(lam)
 
     return schedule
 
@@ -181,8 +182,8 @@ def cyclical_schedule(
             f"`gamma` is {gamma} and `mode` is {mode!r}: 'exp_range' needs a `gamma` in (0, 1], "
             "and the other modes use none."
         )
-    if gamma is not None:
-        _check.check_number("gamma", gamma, minimum=0.0, below=1.0 + 1e-12)
+    decay = 1.0 if gamma is None else gamma
+    _check.check_number("gamma", decay, minimum=0.0, below=1.0 + 1e-12)
 
     def schedule(step: jax.Array) -> jax.Array:
         count = _integer_step(step)
@@ -193,7 +194,7 @@ def cyclical_schedule(
         if mode == "triangular2":
             height = jnp.ldexp(height, -cycle)
         elif mode == "exp_range":
-            height = height * jnp.power(_float(gamma), _float(count))
+            height = height * jnp.power(_float(decay), _float(count))
         return _between(_float(eta_min), _float(eta_max), height)
 
     return schedule

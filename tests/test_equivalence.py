@@ -16,18 +16,46 @@ from tests.tolerances import RELATIVE
 README = pathlib.Path(__file__).parents[1] / "README.md"
 EQUALITIES = [row for row in eq.CATALOGUE if row.verdict == "equal"]
 SEPARATIONS = [row for row in eq.CATALOGUE if row.verdict == "different"]
-REQUIRED = (
-    "a1 a2 b1 b2 b3 b4 b7 c1 c3 d1 d2 e1 e2 f1 h1 i1 j k1 k2 l1 n1 o p3 p5 "
-    "N1 N3 N4 N5 N6 N13 N14 N16"
-).split()
+REQUIRED = [
+    "a1",
+    "a2",
+    "b1",
+    "b2",
+    "b3",
+    "b4",
+    "b7",
+    "c1",
+    "c3",
+    "d1",
+    "d2",
+    "e1",
+    "e2",
+    "f1",
+    "h1",
+    "i1",
+    "j",
+    "k1",
+    "k2",
+    "l1",
+    "n1",
+    "o",
+    "p3",
+    "p5",
+    "N1",
+    "N3",
+    "N4",
+    "N5",
+    "N6",
+    "N13",
+    "N14",
+    "N16",
+]
 
 
 @pytest.fixture(scope="module")
 def paths():
     """Trajectories of every row, run once."""
-    return dict(
-        zip((row.name for row in eq.CATALOGUE), eq.trajectories(eq.CATALOGUE), strict=True)
-    )
+    return dict(zip((row.name for row in eq.CATALOGUE), eq.trajectories(eq.CATALOGUE), strict=True))
 
 
 def test_the_catalogue_is_complete_and_its_names_unique():

@@ -12,12 +12,12 @@ import optax
 import pytest
 
 import decoupled_wd as dwd
-from tests.tolerances import FLOAT32_ULPS, RELATIVE
 from tests.reference import schedules
 from tests.reference.algorithm_1_sgdw import sgd, sgd_rate_outside_the_buffer
 from tests.reference.algorithm_2_adamw import adam
 from tests.reference.amsgrad import amsgrad
 from tests.reference.lion import lion
+from tests.tolerances import FLOAT32_ULPS, RELATIVE
 
 STEPS, D = 300, 6
 ALPHA, LAM = 0.01, 0.002
@@ -164,15 +164,11 @@ def test_amsgrad_is_its_algorithm(name, variant):
     eta = SCHEDULES[name]
     numbers = (THETA0, ALPHA, 0.9, 0.99, 1e-8, eta)
     assert_agree(
-        lambda: dwd.amsgradw(
-            ALPHA, b2=0.99, weight_decay=LAM, schedule=at(eta), variant=variant
-        ),
+        lambda: dwd.amsgradw(ALPHA, b2=0.99, weight_decay=LAM, schedule=at(eta), variant=variant),
         lambda gradient: amsgrad(gradient, *numbers, variant=variant, weight_decay=LAM),
     )
     assert_agree(
-        lambda: dwd.amsgrad_l2(
-            ALPHA, b2=0.99, weight_decay=0.1, schedule=at(eta), variant=variant
-        ),
+        lambda: dwd.amsgrad_l2(ALPHA, b2=0.99, weight_decay=0.1, schedule=at(eta), variant=variant),
         lambda gradient: amsgrad(gradient, *numbers, variant=variant, l2=0.1),
     )
 
@@ -263,13 +259,9 @@ def _cycle_ends(begins, period, period_mult):
     return (ends * len(begins))[: len(begins)]
 
 
-@hypothesis.given(
-    period=st.integers(1, 200), mult=st.integers(1, 10), step=st.integers(0, 20_000)
-)
+@hypothesis.given(period=st.integers(1, 200), mult=st.integers(1, 10), step=st.integers(0, 20_000))
 def test_restarts_are_the_counted_ones(period, mult, step):
-    *_, eta = next(
-        itertools.islice(schedules.cosine_warm_restarts(period, mult), step, None)
-    )
+    *_, eta = next(itertools.islice(schedules.cosine_warm_restarts(period, mult), step, None))
     value = float(_restarts(period, mult, step))
     assert abs(value - eta) <= RELATIVE["float32 cosine"]
 
@@ -332,14 +324,16 @@ def test_cyclical_is_exact_at_late_peaks():
     assert float(schedule(peak + 1000)) == 0.0
 
 
-@pytest.mark.parametrize(("epochs", "expected"), [(100, 1.2649e-4), (1800, 2.9814e-5), (1, 1.2649e-3)])
+@pytest.mark.parametrize(
+    ("epochs", "expected"), [(100, 1.2649e-4), (1800, 2.9814e-5), (1, 1.2649e-3)]
+)
 def test_normalized_weight_decay_of_the_paper(epochs, expected):
     assert f"{dwd.normalized_weight_decay(0.025, 128, 50_000, epochs):.4e}" == f"{expected:.4e}"
 
 
 def test_schedules_take_steps_not_epochs():
     for schedule in (dwd.cosine_warm_restarts_schedule(3), dwd.cyclical_schedule(3)):
-        with pytest.raises(TypeError, match="whole step|integer"):
+        with pytest.raises(TypeError, match="an integer is needed"):
             schedule(jnp.asarray(0.5))
 
 

@@ -69,8 +69,9 @@ def _last_step(move: Callable[..., jax.Array]) -> optax.GradientTransformation:
         del params
         return _CountState(jnp.zeros([], jnp.int32))
 
-    def update(u: Any, state: _CountState, theta: Any = None) -> tuple[Any, _CountState]:
-        return move(theta, u, state.count) - theta, _CountState(state.count + 1)
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, _CountState]:
+        landing = move(params, updates, state.count)
+        return landing - params, _CountState(state.count + 1)
 
     return optax.GradientTransformation(init, update)
 
@@ -82,19 +83,19 @@ class _ClosedFormState(NamedTuple):
     pushed: jax.Array  # sum_k u_k / P_k
 
 
-def _closed_form(l: jax.Array) -> optax.GradientTransformation:
-    """Land on P_t (theta_0 - sum_k u_k / P_k), never looking at the parameters of the step before."""
+def _closed_form(decays: jax.Array) -> optax.GradientTransformation:
+    """Land on P_t (theta_0 - sum_k u_k / P_k), whatever the parameters were between."""
 
     def init(params: Any) -> _ClosedFormState:
         return _ClosedFormState(
             jnp.zeros([], jnp.int32), params, jnp.ones([]), jnp.zeros_like(params)
         )
 
-    def update(u: Any, state: _ClosedFormState, theta: Any = None) -> tuple[Any, _ClosedFormState]:
-        kept = state.kept * (1 - l[state.count])
-        pushed = state.pushed + u / kept
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, _ClosedFormState]:
+        kept = state.kept * (1 - decays[state.count])
+        pushed = state.pushed + updates / kept
         landing = kept * (state.theta0 - pushed)
-        return landing - theta, _ClosedFormState(state.count + 1, state.theta0, kept, pushed)
+        return landing - params, _ClosedFormState(state.count + 1, state.theta0, kept, pushed)
 
     return optax.GradientTransformation(init, update)
 
@@ -111,13 +112,13 @@ def _counted_restarts(period: int, period_mult: int) -> optax.GradientTransforma
         del params
         return _RestartState(jnp.zeros([], jnp.int32), jnp.asarray(period, jnp.int32))
 
-    def update(u: Any, state: _RestartState, theta: Any = None) -> tuple[Any, _RestartState]:
-        del theta
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, _RestartState]:
+        del params
         eta = 0.5 + 0.5 * jnp.cos(jnp.pi * state.position / state.length)
         over = state.position + 1 == state.length
         position = jnp.where(over, 0, state.position + 1)
         length = jnp.where(over, period_mult * state.length, state.length)
-        return eta * u, _RestartState(position, length)
+        return eta * updates, _RestartState(position, length)
 
     return optax.GradientTransformation(init, update)
 
@@ -178,9 +179,7 @@ _EQUALITIES = (
         name="a1",
         statement="SGD with weight decay = SGD with L2, any schedule on both terms",
         left=_plain_sgd,
-        right=lambda h: sgd_l2(
-            h["alpha"], None, weight_decay=h["penalty"], schedule=_at(h["eta"])
-        ),
+        right=lambda h: sgd_l2(h["alpha"], None, weight_decay=h["penalty"], schedule=_at(h["eta"])),
         verdict="equal",
         map=lambda h: {"penalty": h["lam"] / h["alpha"]},
         map_text="λ' = λ/α",
@@ -439,9 +438,7 @@ _EQUALITIES = (
         name="h1",
         statement="AdamW = a weighted sum of its updates, from the first step on",
         left=_adamw,
-        right=lambda h: optax.chain(
-            _adam(h), scale_by_schedule(_at(_a(h))), _closed_form(_l(h))
-        ),
+        right=lambda h: optax.chain(_adam(h), scale_by_schedule(_at(_a(h))), _closed_form(_l(h))),
         verdict="equal",
         map_text="θ_t = P_tθ_0 − Σ_k (P_t/P_k) a_k u_k",
         mutant=_times("lam", 1.01),
@@ -486,9 +483,14 @@ _EQUALITIES = (
         statement="AMSGrad (maximum of v̂, Optax) = Adam while v̂ does not fall",
         left=_adamw,
         right=lambda h: amsgradw(
-            h["alpha"], h["b1"], h["b2"], h["eps"], variant="optax",
-            weight_decay=h["lam"], schedule=_at(h["eta"]),
-        ),  # fmt: skip
+            h["alpha"],
+            h["b1"],
+            h["b2"],
+            h["eps"],
+            variant="optax",
+            weight_decay=h["lam"],
+            schedule=_at(h["eta"]),
+        ),
         verdict="equal",
         map_text="identical; |g_t| not falling suffices",
         mutant=_times("b2", 1.001),
@@ -501,9 +503,14 @@ _EQUALITIES = (
         statement="AMSGrad (maximum of v, PyTorch) = Adam while v does not fall",
         left=_adamw,
         right=lambda h: amsgradw(
-            h["alpha"], h["b1"], h["b2"], h["eps"], variant="pytorch",
-            weight_decay=h["lam"], schedule=_at(h["eta"]),
-        ),  # fmt: skip
+            h["alpha"],
+            h["b1"],
+            h["b2"],
+            h["eps"],
+            variant="pytorch",
+            weight_decay=h["lam"],
+            schedule=_at(h["eta"]),
+        ),
         verdict="equal",
         map_text="identical; |g_t| not falling suffices",
         mutant=_times("b2", 1.001),
@@ -532,7 +539,9 @@ _EQUALITIES = (
         verdict="equal",
         map=lambda h: {"coefficient": h["lam"] * _a(h) / h["alpha"]},
         map_text="weight_decay_t = λ a_t/α",
-        mutant=Mutant("weight_decay = λ", lambda r: {"coefficient": jnp.full_like(r["eta"], r["lam"])}),
+        mutant=Mutant(
+            "weight_decay = λ", lambda r: {"coefficient": jnp.full_like(r["eta"], r["lam"])}
+        ),
         why="The decay per step is a_t²λ/α on both sides.",
         source="Defazio 2025, arXiv 2506.02285",
         problem=_problems.REGRESSION,

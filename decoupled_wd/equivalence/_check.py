@@ -79,9 +79,7 @@ def _report(row: Relation, paths: Trajectories) -> Report:
     if paths.mutant is None:
         return Report(row.name, row.verdict, deviation, None, False)
     mutant = float(np.abs(paths.left - paths.mutant).max() / size)
-    return Report(
-        row.name, row.verdict, deviation, mutant, deviation <= TOLERANCE < mutant
-    )
+    return Report(row.name, row.verdict, deviation, mutant, deviation <= TOLERANCE < mutant)
 
 
 def _runs(row: Relation) -> Hyper:
