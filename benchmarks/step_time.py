@@ -45,26 +45,54 @@ def _with_decay(*before, rate: Any = RATE):
     )
 
 
+def _at_place_c(*before):
+    return optax.chain(
+        *before,
+        optax.scale(RATE),
+        optax.add_decayed_weights(DECAY),
+        optax.scale_by_learning_rate(1.0),
+    )
+
+
+def _rate_in_buffer(*after):
+    return optax.chain(optax.scale(RATE), optax.trace(0.9), *after, optax.scale(-1.0))
+
+
 def _with_l2(optimizer):
     return optax.chain(optax.add_decayed_weights(DECAY), optimizer)
 
 
 PAIRS = {
     "adamw": (lambda: dwd.adamw(RATE), lambda: optax.adamw(RATE)),
+    "adamw, against place C": (lambda: dwd.adamw(RATE), lambda: _at_place_c(optax.scale_by_adam())),
     "adamw, learning_rate": (
         lambda: dwd.adamw(RATE, coupling="learning_rate"), lambda: optax.adamw(RATE)
     ),
     "adam_l2": (lambda: dwd.adam_l2(RATE), lambda: _with_l2(optax.adam(RATE))),
     "amsgradw": (lambda: dwd.amsgradw(RATE), lambda: _with_decay(optax.scale_by_amsgrad())),
     "amsgrad_l2": (lambda: dwd.amsgrad_l2(RATE), lambda: _with_l2(optax.amsgrad(RATE))),
-    "sgdw": (lambda: dwd.sgdw(RATE), lambda: _with_decay(optax.trace(0.9))),
-    "sgd_l2": (lambda: dwd.sgd_l2(RATE), lambda: _with_l2(optax.sgd(RATE, 0.9))),
-    "lionw": (lambda: dwd.lionw(RATE), lambda: optax.lion(RATE)),
+    "sgdw": (lambda: dwd.sgdw(RATE), lambda: _rate_in_buffer(optax.add_decayed_weights(DECAY))),
+    "sgdw, rate outside": (
+        lambda: dwd.sgdw(RATE, learning_rate_in_buffer=False, coupling="learning_rate"),
+        lambda: _with_decay(optax.trace(0.9)),
+    ),
+    "sgd_l2": (
+        lambda: dwd.sgd_l2(RATE), lambda: _with_l2(_rate_in_buffer())
+    ),
+    "sgd_l2, rate outside": (
+        lambda: dwd.sgd_l2(RATE, learning_rate_in_buffer=False),
+        lambda: _with_l2(optax.sgd(RATE, 0.9)),
+    ),
+    "lionw": (lambda: dwd.lionw(RATE), lambda: _at_place_c(optax.scale_by_lion())),
+    "lionw, learning_rate": (
+        lambda: dwd.lionw(RATE, coupling="learning_rate"), lambda: optax.lion(RATE, weight_decay=DECAY)
+    ),
     "adamwr": (
         lambda: dwd.adamwr(RATE, 0.025, **SIZES), lambda: _with_decay(optax.scale_by_adam(), rate=sgdr())
     ),
     "sgdwr": (
-        lambda: dwd.sgdwr(RATE, 0.025, **SIZES), lambda: _with_decay(optax.trace(0.9), rate=sgdr())
+        lambda: dwd.sgdwr(RATE, 0.025, learning_rate_in_buffer=False, **SIZES),
+        lambda: _with_decay(optax.trace(0.9), rate=sgdr()),
     ),
     "extend(optax.adam)": (
         lambda: dwd.extend_with_decoupled_weight_decay(optax.adam(RATE), DECAY),

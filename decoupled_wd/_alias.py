@@ -1,8 +1,7 @@
 r"""The optimizers, each one chain.
 
-Gradients flow down the chain; the multiplication by the last rate turns the sign, as Optax's
-`scale_by_learning_rate` does. Where the decay stands among the multiplications is what `coupling`
-says:
+Gradients flow down the chain and keep their sign up to its last multiplication, which turns it. Where
+the decay stands among the multiplications is what `coupling` says:
 
 | `coupling` | place | decay per step | convention of |
 |---|---|---|---|
@@ -34,7 +33,7 @@ import optax
 
 from decoupled_wd import _check, hyperparams
 from decoupled_wd._coupled import add_l2_to_grad
-from decoupled_wd._decoupled import decay_finished_step, decoupled_weight_decay
+from decoupled_wd._decoupled import decoupled_weight_decay
 from decoupled_wd._precision import in_float32
 from decoupled_wd._rate import Coupling, check_rate, decay_per_step
 from decoupled_wd._scaling import (
@@ -61,15 +60,14 @@ def _decay_and_step(
 ) -> optax.GradientTransformation:
     """Everything after the moments: the two multiplications, and the decay in its place."""
     check_rate(weight_decay, learning_rate, schedule, coupling)
-    if coupling == "none":
-        return optax.chain(
-            _descend(learning_rate, schedule), decay_finished_step(weight_decay, mask)
-        )
     if coupling == "corrected":
         weight_decay = product(weight_decay, schedule)
     decay = decoupled_weight_decay(weight_decay, mask)
     if coupling == "schedule":
         return optax.chain(scale_by_schedule(learning_rate), decay, _descend(schedule))
+    if coupling == "none":
+        step = scale_by_schedule(product(learning_rate, schedule))
+        return optax.chain(step, decay, optax.scale(-1.0))
     return optax.chain(decay, _descend(learning_rate, schedule))
 
 
@@ -360,9 +358,13 @@ def sgdw(
     _check.check_bool("learning_rate_in_buffer", learning_rate_in_buffer)
     buffer = _momentum(momentum, nesterov, accumulator_dtype)
     if learning_rate_in_buffer:
-        removed = decay_per_step(weight_decay, learning_rate, schedule, coupling)
         return optax.chain(
-            _descend(learning_rate, schedule), buffer, decay_finished_step(removed, mask)
+            scale_by_schedule(product(learning_rate, schedule)),
+            buffer,
+            decoupled_weight_decay(
+                decay_per_step(weight_decay, learning_rate, schedule, coupling), mask
+            ),
+            optax.scale(-1.0),
         )
     return optax.chain(
         buffer, _decay_and_step(learning_rate, weight_decay, mask, schedule, coupling)
@@ -413,9 +415,10 @@ def sgd_l2(
     _check.check_bool("learning_rate_in_buffer", learning_rate_in_buffer)
     penalty = add_l2_to_grad(weight_decay, mask)
     buffer = _momentum(momentum, nesterov, accumulator_dtype)
-    descend = _descend(learning_rate, schedule)
-    order = (descend, buffer) if learning_rate_in_buffer else (buffer, descend)
-    return optax.chain(penalty, *order)
+    if learning_rate_in_buffer:
+        step = scale_by_schedule(product(learning_rate, schedule))
+        return optax.chain(penalty, step, buffer, optax.scale(-1.0))
+    return optax.chain(penalty, buffer, _descend(learning_rate, schedule))
 
 
 def lionw(

@@ -112,8 +112,6 @@ def test_the_same_parameters_after_every_step(name, schedule):
 
 def test_optaxs_amsgrad_is_not_pytorchs():
     with jax.enable_x64(True):
-        ours = our_path(
-            dwd.amsgrad_l2(RATE, b2=0.9, weight_decay=LAM, variant="optax")
-        )
+        ours = our_path(dwd.amsgrad_l2(RATE, b2=0.9, weight_decay=LAM, variant="optax"))
     theirs = pytorch_path(PAIRS["Adam(amsgrad)"][0], SCHEDULES["constant"])
     assert np.abs(ours - theirs).max() > 1e-3

@@ -6,9 +6,7 @@ The paper has no bias correction and no eps; PyTorch and Optax have both, in dif
 import numpy as np
 
 
-def amsgrad(
-    gradient, theta, alpha, beta1, beta2, eps, eta, *, variant, l2=0.0, weight_decay=0.0
-):
+def amsgrad(gradient, theta, alpha, beta1, beta2, eps, eta, *, variant, l2=0.0, weight_decay=0.0):
     """Give theta after every step; the numbers as in `algorithm_2_adamw.adam`."""
     weight_decay = np.broadcast_to(weight_decay, eta.shape)
     m, v, v_max = np.zeros_like(theta), np.zeros_like(theta), np.zeros_like(theta)
