@@ -14,8 +14,7 @@ Arguments that all of them share:
 
 * `learning_rate`: alpha, per step; a number, traced or not. Under `"learning_rate"` and `"none"` a
   callable of the step too, as in Optax. Under `"schedule"` and `"corrected"` the paper's two symbols
-  are two arguments, and a callable is an error. (`optax.inject_hyperparams` turns a schedule into a
-  number before it gets here; such a learning rate scales the step and not the decay.)
+  are two arguments, and a callable is an error.
 * `schedule`: eta_t, the multiplier of the step, and of the decay as `coupling` says; a number or a
   callable of the 0-based step. None is 1.
 * `weight_decay`: lambda, in the unit that `coupling` gives it; a number, traced or not, or a callable
@@ -97,7 +96,9 @@ def adamw(
     `optax.adamw` to the last bit in float32 under `jit`.
 
     Args:
-        learning_rate: alpha.
+        learning_rate: alpha; a callable under `"learning_rate"` and `"none"` alone. A schedule that
+            `optax.inject_hyperparams` makes a number of is taken for alpha: under `"schedule"` it
+            scales the step and not the decay.
         b1: decay rate of the first moment, in [0, 1).
         b2: decay rate of the second moment, in [0, 1).
         eps: added to the root of the second moment; 0 or more.

@@ -61,12 +61,12 @@ def check_rate(
             )
         _check.check_number_or_schedule("learning_rate", learning_rate, minimum=0.0)
 
-    factors = _factors(weight_decay, learning_rate, schedule, coupling)
-    known = [_check.concrete(factor) for factor in factors if not callable(factor)]
+    peak = 1.0 if schedule is None or callable(schedule) else schedule
+    factors = _factors(weight_decay, learning_rate, peak, coupling)
     decay, rate = _check.concrete(weight_decay), _check.concrete(learning_rate)
-    removed = math.prod(x for x in known if x is not None)
-    unknown_rate = "learning_rate" in coupling and rate is None
-    if decay is None or unknown_rate or removed < _MUCH:
+    known = [x for x in map(_check.concrete, factors) if x is not None]
+    removed = math.prod(known)
+    if decay is None or len(known) < len(factors) or removed < _MUCH:
         return
     says = (
         f"`weight_decay` is {decay:g}, which with coupling={coupling!r} removes {removed:.2%} of "
@@ -83,4 +83,4 @@ def check_rate(
     message = f"{says} If the number comes from elsewhere: {other}; {advice}."
     if removed >= 1:
         raise ValueError(message)
-    warnings.warn(message, UserWarning, stacklevel=2)
+    warnings.warn(message, UserWarning, stacklevel=4)  # At the call of the optimizer.
