@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.core import Tracer
 
 from decoupled_wd import _check, _tree, masks
 from decoupled_wd._typing import Mask, NumberOrSchedule, Params, Updates
@@ -53,9 +54,12 @@ def add_penalty(
             if reference:
                 distance = distance - _tree.cast(reference[0], u.dtype)
             strength = _tree.cast(signed, u.dtype)
-            if multiplier is not True:
-                strength = strength * jnp.asarray(multiplier, u.dtype)
-            return u + strength * distance
+            if multiplier is True:
+                return u + strength * distance
+            decayed = u + strength * jnp.asarray(multiplier, u.dtype) * distance
+            # A multiplier that is 0 leaves alone what is not finite, too.
+            traced = isinstance(multiplier, Tracer)
+            return jnp.where(multiplier == 0, u, decayed) if traced else decayed
 
         beside = {"params": params} if toward is None else {"params": params, "toward": toward}
         multipliers = None if mask is None else masks.multipliers(mask, params)

@@ -33,14 +33,15 @@ import optax
 from decoupled_wd import _check, hyperparams
 from decoupled_wd._coupled import add_l2_to_grad
 from decoupled_wd._decoupled import decoupled_weight_decay
-from decoupled_wd._precision import in_float32
-from decoupled_wd._rate import Coupling, check_rate, decay_per_step
+from decoupled_wd._rate import Coupling, check_decay, check_step, decay_per_step
 from decoupled_wd._scaling import (
     AMSGradVariant,
     EpsPlacement,
     scale_by_adam,
     scale_by_amsgrad,
+    scale_by_lion,
     scale_by_schedule,
+    trace,
 )
 from decoupled_wd._typing import DType, Mask, Number, NumberOrSchedule
 from decoupled_wd.schedules import (
@@ -58,16 +59,16 @@ def _decay_and_step(
     coupling: Coupling,
 ) -> optax.GradientTransformation:
     """Everything after the moments: the two multiplications, and the decay in its place."""
-    check_rate(weight_decay, learning_rate, schedule, coupling)
+    check_decay(weight_decay, learning_rate, schedule, coupling)
     if coupling == "corrected":
-        weight_decay = product(weight_decay, schedule)
+        weight_decay = product(weight_decay=weight_decay, schedule=schedule)
     decay = decoupled_weight_decay(weight_decay, mask)
     if coupling == "schedule":
-        return optax.chain(scale_by_schedule(learning_rate), decay, _descend(schedule))
+        return optax.chain(scale_by_schedule(learning_rate), decay, _descend(schedule=schedule))
     if coupling == "none":
-        step = scale_by_schedule(product(learning_rate, schedule))
+        step = scale_by_schedule(product(learning_rate=learning_rate, schedule=schedule))
         return optax.chain(step, decay, optax.scale(-1.0))
-    return optax.chain(decay, _descend(learning_rate, schedule))
+    return optax.chain(decay, _descend(learning_rate=learning_rate, schedule=schedule))
 
 
 def adamw(
@@ -189,13 +190,14 @@ def adam_l2(
 
     Source: Loshchilov and Hutter, arXiv 1711.05101, Algorithm 2; `torch.optim.Adam(weight_decay=)`.
     """
+    check_step(learning_rate, schedule)
     return optax.chain(
         add_l2_to_grad(weight_decay, mask),
         scale_by_adam(
             b1, b2, eps, eps_root, mu_dtype,
             nesterov=nesterov, nu_dtype=nu_dtype, eps_placement=eps_placement,
         ),
-        _descend(learning_rate, schedule),
+        _descend(learning_rate=learning_rate, schedule=schedule),
     )  # fmt: skip
 
 
@@ -302,10 +304,11 @@ def amsgrad_l2(
 
     Source: `torch.optim.Adam(amsgrad=True, weight_decay=)` is `variant="pytorch"`.
     """
+    check_step(learning_rate, schedule)
     return optax.chain(
         add_l2_to_grad(weight_decay, mask),
         scale_by_amsgrad(b1, b2, eps, eps_root, mu_dtype, variant=variant, nu_dtype=nu_dtype),
-        _descend(learning_rate, schedule),
+        _descend(learning_rate=learning_rate, schedule=schedule),
     )
 
 
@@ -359,8 +362,9 @@ def sgdw(
     _check.check_bool("learning_rate_in_buffer", learning_rate_in_buffer)
     buffer = _momentum(momentum, nesterov, accumulator_dtype)
     if learning_rate_in_buffer:
+        check_decay(weight_decay, learning_rate, schedule, coupling)
         return optax.chain(
-            scale_by_schedule(product(learning_rate, schedule)),
+            scale_by_schedule(product(learning_rate=learning_rate, schedule=schedule)),
             buffer,
             decoupled_weight_decay(
                 decay_per_step(weight_decay, learning_rate, schedule, coupling), mask
@@ -414,12 +418,13 @@ def sgd_l2(
     Source: Loshchilov and Hutter, arXiv 1711.05101, Algorithm 1.
     """
     _check.check_bool("learning_rate_in_buffer", learning_rate_in_buffer)
+    check_step(learning_rate, schedule)
     penalty = add_l2_to_grad(weight_decay, mask)
     buffer = _momentum(momentum, nesterov, accumulator_dtype)
     if learning_rate_in_buffer:
-        step = scale_by_schedule(product(learning_rate, schedule))
+        step = scale_by_schedule(product(learning_rate=learning_rate, schedule=schedule))
         return optax.chain(penalty, step, buffer, optax.scale(-1.0))
-    return optax.chain(penalty, buffer, _descend(learning_rate, schedule))
+    return optax.chain(penalty, buffer, _descend(learning_rate=learning_rate, schedule=schedule))
 
 
 def lionw(
@@ -463,11 +468,8 @@ def lionw(
 
     Source: Chen et al., "Symbolic Discovery of Optimization Algorithms", arXiv 2302.06675.
     """
-    _check.check_beta("b1", b1)
-    _check.check_beta("b2", b2)
-    mu_dtype = _check.canonical_dtype("mu_dtype", mu_dtype)
     return optax.chain(
-        in_float32(optax.scale_by_lion(b1, b2, mu_dtype)),
+        scale_by_lion(b1, b2, mu_dtype),
         _decay_and_step(learning_rate, weight_decay, mask, schedule, coupling),
     )
 
@@ -619,17 +621,16 @@ def sgdwr(
     )  # fmt: skip
 
 
-def _descend(*factors: NumberOrSchedule | None) -> optax.GradientTransformation:
+def _descend(**factors: NumberOrSchedule | None) -> optax.GradientTransformation:
     """Multiply by the factors and by -1, which ends the chain: what follows descends."""
-    return scale_by_schedule(product(-1.0, *factors))
+    return scale_by_schedule(product(sign=-1.0, **factors))
 
 
 def _momentum(
     momentum: Number | None, nesterov: bool, accumulator_dtype: DType
 ) -> optax.GradientTransformation:
-    """Optax's trace, or nothing."""
+    """The buffer, or nothing."""
     _check.check_bool("nesterov", nesterov)
-    accumulator_dtype = _check.canonical_dtype("accumulator_dtype", accumulator_dtype)
     if momentum is None:
         if nesterov or accumulator_dtype is not None:
             raise ValueError(
@@ -637,8 +638,7 @@ def _momentum(
                 "to act on. Pass a momentum in [0, 1), or leave them out."
             )
         return optax.identity()
-    _check.check_beta("momentum", momentum)
-    return in_float32(optax.trace(momentum, nesterov, accumulator_dtype))
+    return trace(momentum, nesterov, accumulator_dtype)
 
 
 def _restarts(
@@ -666,5 +666,5 @@ def _restarts(
     first = hyperparams.normalized_weight_decay(
         normalized_weight_decay, batch_size, dataset_size, period
     )
-    check_rate(first, learning_rate, eta_max, coupling)
+    check_decay(first, learning_rate, eta_max, coupling, normalized=normalized_weight_decay)
     return schedule, weight_decay

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -9,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from decoupled_wd import _check
 from decoupled_wd._decoupled import decay_finished_step
-from decoupled_wd._rate import Coupling, decay_per_step
+from decoupled_wd._rate import COUPLINGS, Coupling, check_decay, decay_per_step
 from decoupled_wd._typing import Mask, NumberOrSchedule, Params
 
 # By the name of the state: the wrappers that the decay must stand inside of, and what goes wrong.
@@ -65,7 +67,9 @@ def extend_with_decoupled_weight_decay(
     Raises:
         TypeError: `tx` is not an Optax transformation, or a number is not one.
         ValueError: `tx` decays already, or is a wrapper that the decay belongs inside of, or finds
-            its own step size and the coupling needs one; at `init` where only then it shows.
+            its own step size and the coupling needs one; at `init` where only then it shows. Decay
+            is looked for in the first steps; inside `optax.contrib.mechanize`, whose first steps
+            are below rounding, it is not seen.
 
     Warns:
         UserWarning: `tx` reads the parameters (LAMB, LARS, Adafactor): the decay stands outside its
@@ -88,6 +92,7 @@ def extend_with_decoupled_weight_decay(
         raise TypeError(
             f"`tx` is {type(tx).__name__}, not an optax.GradientTransformation: {advice}."
         )
+    _check.check_option("coupling", coupling, COUPLINGS)
     scales_with_rate = coupling in ("learning_rate", "corrected")
     if scales_with_rate and learning_rate is None:
         raise ValueError(
@@ -104,6 +109,7 @@ def extend_with_decoupled_weight_decay(
             "`schedule` is given, and coupling='none' does not use it: leave it out, or pass "
             "coupling='schedule'."
         )
+    check_decay(weight_decay, 0.0 if learning_rate is None else learning_rate, schedule, coupling)
     rate = decay_per_step(weight_decay, learning_rate, schedule, coupling)
     _check_optimizer(tx, _EXAMPLE, coupling)
     _warn_of_trust_ratio(tx)
@@ -118,17 +124,8 @@ def extend_with_decoupled_weight_decay(
 
 
 def _check_optimizer(tx: optax.GradientTransformation, params: Params, coupling: Coupling) -> None:
-    """Refuse what decay must not be added to.
-
-    An optimizer decays already if, without a gradient, its update depends on the parameters. That
-    is tried on small parameters of the same structure.
-    """
-    try:
-        with jax.ensure_compile_time_eval():
-            state = tx.init(jax.tree.map(_small, params))
-    except Exception:
-        return  # A mask or label tree made for other parameters; `init` looks at the real ones.
-    names = {type(node).__name__ for node in _nodes(state)}
+    """Refuse what decay must not be added to."""
+    names = _state_names(tx, params)
     for name, reason in _OUTSIDE.items():
         if name in names:
             raise ValueError(f"`tx` holds a {name}: {reason}.")
@@ -139,7 +136,7 @@ def _check_optimizer(tx: optax.GradientTransformation, params: Params, coupling:
             f"what coupling={coupling!r} would multiply the decay by. Pass coupling='schedule', or "
             "the optimizer's own weight decay."
         )
-    if _depends_on_params(tx, params, gradient=0.0):
+    if _reads_params(tx, params, _without_gradient):
         raise ValueError(
             "`tx` decays the weights already: without a gradient, its update depends on them. "
             "Build it with weight_decay=0.0 (some, like optax.lion, decay by default)."
@@ -147,7 +144,8 @@ def _check_optimizer(tx: optax.GradientTransformation, params: Params, coupling:
 
 
 def _warn_of_trust_ratio(tx: optax.GradientTransformation) -> None:
-    if _depends_on_params(tx, _EXAMPLE, gradient=1.0):
+    learned = _state_names(tx, _EXAMPLE).intersection(_LEARNED_STEP)  # They may well read them.
+    if not learned and _reads_params(tx, _EXAMPLE, lambda leaf: np.full(leaf.shape, False)):
         warnings.warn(
             "`tx` scales its step by the parameters (a trust ratio, as in LAMB, LARS and "
             "Adafactor). This decay stands outside of it: a step removes the same part of every "
@@ -155,6 +153,23 @@ def _warn_of_trust_ratio(tx: optax.GradientTransformation) -> None:
             UserWarning,
             stacklevel=3,
         )
+
+
+def _state_names(tx: optax.GradientTransformation, params: Params) -> set[str]:
+    """The names of all nodes of the optimizer's state."""
+    names: set[str] = set()
+    try:
+        with jax.ensure_compile_time_eval():
+            state = tx.init(jax.tree.map(_small, params))
+    except Exception:
+        return names  # A mask or label tree for other parameters; `init` looks at the real ones.
+    jax.tree.leaves(state, is_leaf=lambda node: names.add(type(node).__name__) or False)
+    return names
+
+
+def _without_gradient(leaf: np.ndarray) -> np.ndarray:
+    """All entries but the first: an optimizer that never sees a gradient may do nothing at all."""
+    return (np.arange(leaf.size) > 0).reshape(leaf.shape) if leaf.size > 1 else leaf == leaf
 
 
 def _small(leaf: Any) -> Any:
@@ -165,29 +180,67 @@ def _small(leaf: Any) -> Any:
     return np.asarray(entries, jnp.result_type(leaf))
 
 
-def _nodes(tree: Any) -> list[Any]:
-    """Every node of a tree, the inner ones too."""
-    found: list[Any] = []
-    jax.tree.leaves(tree, is_leaf=lambda node: found.append(node) or False)
+def _reads_params(
+    tx: optax.GradientTransformation, params: Params, silent: Callable[[np.ndarray], np.ndarray]
+) -> bool:
+    """Whether the first updates of some entries are seen to differ between two sets of parameters.
+
+    That is tried on small parameters of the same structure. The entries are those that `silent`
+    marks, and they have no gradient; where it marks none, all, and they have one.
+    """
+    here = jax.tree.map(_small, params)
+    marks = jax.tree.map(silent, here)
+    gradients = jax.tree.map(lambda x, mark: np.where(mark, 0, 1).astype(x.dtype), here, marks)
+    looked_at = [np.logical_or(mark, not mark.any()) for mark in jax.tree.leaves(marks)]
+    there = jax.tree.unflatten(
+        jax.tree.structure(here),
+        [
+            np.where(mark, -3 * x, x).astype(x.dtype)
+            for x, mark in zip(jax.tree.leaves(here), looked_at, strict=True)
+        ],
+    )
+    try:
+        with jax.ensure_compile_time_eval():  # `init` may run under jit.
+            pairs = list(
+                zip(
+                    _first_updates(tx, here, gradients),
+                    _first_updates(tx, there, gradients),
+                    looked_at * 4,
+                    strict=True,
+                )
+            )
+            return any(
+                not np.array_equal(np.asarray(a)[mark], np.asarray(b)[mark], equal_nan=True)
+                for a, b, mark in pairs
+            )
+    except Exception:
+        # It cannot be tried: it wants what only training has, or a mask's own parameters, or it was
+        # built from traced numbers.
+        return False
+
+
+def _first_updates(
+    tx: optax.GradientTransformation, theta: Params, gradients: Params
+) -> list[jax.Array]:
+    """Four updates, two from the start and two from later: a warm-up may begin with a rate of 0."""
+
+    def loss(theta: Params, obj_fn: Any = None) -> jax.Array:
+        """What has these gradients, for optimizers that look at the loss."""
+        del obj_fn  # Line searches refuse a loss that does not take all that others are given.
+        return jnp.asarray(optax.tree.vdot(gradients, theta))
+
+    looks = {"value": loss(theta), "grad": gradients, "value_fn": loss, "obj_fn": loss}
+    update = optax.with_extra_args_support(tx).update
+    found = []
+    for count in (0, 1000):
+        state = jax.tree.map(
+            lambda x, count=count: jnp.full_like(x, count) if _is_count(x) else x, tx.init(theta)
+        )
+        for _ in range(2):
+            new, state = update(gradients, state, theta, **looks)
+            found += jax.tree.leaves(new)
     return found
 
 
-def _depends_on_params(tx: optax.GradientTransformation, params: Params, gradient: float) -> bool:
-    """Whether the first update is seen to differ between `params` and other parameters."""
-    params = jax.tree.map(_small, params)
-    updates = jax.tree.map(lambda x: np.full_like(x, gradient), params)
-
-    def first_update(theta: Params) -> list[Any]:
-        return jax.tree.leaves(tx.update(updates, tx.init(theta), theta)[0])
-
-    try:
-        with jax.ensure_compile_time_eval():  # `init` may run under jit.
-            here, there = first_update(params), first_update(jax.tree.map(lambda x: -3 * x, params))
-            here, there = jax.tree.map(np.asarray, (here, there))
-        return any(
-            not np.array_equal(a, b, equal_nan=True) for a, b in zip(here, there, strict=True)
-        )
-    except Exception:
-        # It cannot be tried: it wants what only training has (a loss, a mask's own parameters), or
-        # it was built from traced numbers.
-        return False
+def _is_count(leaf: Any) -> bool:
+    return jnp.shape(leaf) == () and jnp.result_type(leaf) == jnp.int32

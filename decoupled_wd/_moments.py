@@ -18,6 +18,11 @@ def moving_average(x: jax.Array, average: jax.Array, b: Any) -> jax.Array:
     return like(1 - b, x) * x + like(b, x) * cast(average, x.dtype)
 
 
+def momentum(x: jax.Array, buffer: jax.Array, b: Any) -> jax.Array:
+    """x + b buffer."""
+    return x + like(b, x) * cast(buffer, x.dtype)
+
+
 def nesterov_average(g_hat: jax.Array, m_hat: jax.Array, b1: Any) -> jax.Array:
     """b1 m_hat + (1 - b1) g_hat."""
     return like(b1, m_hat) * m_hat + like(1 - b1, g_hat) * g_hat

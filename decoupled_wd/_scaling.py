@@ -218,6 +218,55 @@ def scale_by_amsgrad(
     return optax.GradientTransformation(init, update)
 
 
+def scale_by_lion(b1: Number, b2: Number, mu_dtype: DType) -> optax.GradientTransformation:
+    """`optax.scale_by_lion` that leaves absent leaves' momentum alone, in float32 arithmetic."""
+    _check.check_beta("b1", b1)
+    _check.check_beta("b2", b2)
+    mu_dtype = _check.canonical_dtype("mu_dtype", mu_dtype)
+
+    def init(params: Params) -> optax.ScaleByLionState:
+        mu = optax.tree.zeros_like(params, dtype=mu_dtype)
+        warn_of_narrow_moments(mu=mu)
+        return optax.ScaleByLionState(count=jnp.zeros([], jnp.int32), mu=mu)
+
+    def update(
+        updates: Updates, state: Any, params: Params | None = None
+    ) -> tuple[Updates, optax.ScaleByLionState]:
+        del params
+
+        def leaf(g: jax.Array, m: jax.Array) -> tuple[jax.Array, ...]:
+            direction = jnp.sign(_moments.moving_average(g, m, b1))
+            return direction, _moments.moving_average(g, m, b2)
+
+        updates, mu = _tree.map_leaves_with_state(leaf, updates, mu=state.mu)
+        return updates, optax.ScaleByLionState(count=optax.safe_increment(state.count), mu=mu)
+
+    return optax.GradientTransformation(init, update)
+
+
+def trace(decay: Number, nesterov: bool, accumulator_dtype: DType) -> optax.GradientTransformation:
+    """`optax.trace` that leaves absent leaves' momentum alone, in float32 arithmetic."""
+    _check.check_beta("momentum", decay)
+    accumulator_dtype = _check.canonical_dtype("accumulator_dtype", accumulator_dtype)
+
+    def init(params: Params) -> optax.TraceState:
+        return optax.TraceState(trace=optax.tree.zeros_like(params, dtype=accumulator_dtype))
+
+    def update(
+        updates: Updates, state: Any, params: Params | None = None
+    ) -> tuple[Updates, optax.TraceState]:
+        del params
+
+        def leaf(g: jax.Array, m: jax.Array) -> tuple[jax.Array, ...]:
+            m = _moments.momentum(g, m, decay)
+            return _moments.momentum(g, m, decay) if nesterov else m, m
+
+        updates, buffer = _tree.map_leaves_with_state(leaf, updates, trace=state.trace)
+        return updates, optax.TraceState(trace=buffer)
+
+    return optax.GradientTransformation(init, update)
+
+
 def scale_by_schedule(schedule: NumberOrSchedule | None) -> optax.GradientTransformation:
     r"""Multiply the updates by a number or by a schedule of the step: the $\times\alpha$ and
     $\times\eta_t$ of the chain.

@@ -1,10 +1,9 @@
 """Choosing the number: decay from budgets, with units."""
 
-import math
-
 import jax.numpy as jnp
 
 from decoupled_wd import _check
+from decoupled_wd._tree import default_float
 from decoupled_wd._typing import Number
 
 
@@ -64,6 +63,15 @@ def normalized_weight_decay(
     _check.check_number("epochs", epochs, minimum=0.0)
     if _check.concrete(epochs) == 0:
         raise ValueError("`epochs` is 0, and a positive number is needed.")
-    steps = dataset_size / batch_size * epochs  # pyright: ignore[reportOperatorIssue]
-    root = math.sqrt(steps) if isinstance(steps, float) else jnp.sqrt(steps)
-    return normalized_weight_decay / root  # pyright: ignore[reportOperatorIssue]
+    return decay_of_budget(normalized_weight_decay, batch_size, dataset_size, epochs)
+
+
+def decay_of_budget(
+    normalized_weight_decay: Number, batch_size: Number, dataset_size: Number, epochs: Number
+) -> Number:
+    """`normalized_weight_decay` of numbers that are checked already, or arrays of them."""
+    lam, b, n, t = (
+        x if isinstance(x, (int, float)) else jnp.asarray(x, default_float())
+        for x in (normalized_weight_decay, batch_size, dataset_size, epochs)
+    )
+    return lam * (b / (n * t)) ** 0.5

@@ -44,9 +44,10 @@ def multipliers(mask: Mask, params: Params) -> Any:
         raise ValueError(
             f"`mask` must be a tree like the parameters, or a prefix of one, and it is not: {error}"
         ) from None
-    leaves = jax.tree.leaves(spread)
-    if not all(isinstance(leaf, bool) for leaf in leaves):
-        for path, leaf in jax.tree_util.tree_leaves_with_path(spread):
+    keyed = jax.tree_util.tree_leaves_with_path(params, is_leaf=_tree.is_absent)
+    leaves = jax.tree.leaves(spread, is_leaf=_tree.is_absent)
+    for (path, parameter), leaf in zip(keyed, leaves, strict=True):
+        if not (isinstance(leaf, bool) or _tree.is_absent(parameter)):
             _check_multiplier(_tree.path_name(path), leaf)
     return spread
 

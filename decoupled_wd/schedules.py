@@ -4,6 +4,8 @@ The paper's $\eta_t$ multiplies learning rate and decay alike. These schedules a
 values between `eta_min` and `eta_max`; the learning rate stays a number of its own.
 """
 
+import functools
+import operator
 from typing import Literal, NamedTuple
 
 import jax
@@ -129,10 +131,8 @@ def normalized_weight_decay_schedule(
         cycle_step = jnp.maximum(count - jnp.asarray(warmup * epoch, count.dtype), 0)
         cycle = _restart_cycle(cycle_step, period * epoch, period_mult)
         epochs = cycle.length / _float(epoch)
-        lam = hyperparams.normalized_weight_decay(
-            _float(normalized_weight_decay), batch_size, dataset_size, epochs
-        )
-        return jnp.asarray(lam)
+        lam = _float(normalized_weight_decay)
+        return jnp.asarray(hyperparams.decay_of_budget(lam, batch_size, dataset_size, epochs))
 
     return schedule
 
@@ -183,7 +183,10 @@ def cyclical_schedule(
             "and the other modes use none."
         )
     decay = 1.0 if gamma is None else gamma
-    _check.check_number("gamma", decay, minimum=0.0, below=1.0 + 1e-12)
+    _check.check_number("gamma", decay, minimum=0.0)
+    known = _check.concrete(decay)
+    if known is not None and not 0 < known <= 1:
+        raise ValueError(f"`gamma` is {gamma}, and a number in (0, 1] is needed.")
 
     def schedule(step: jax.Array) -> jax.Array:
         count = _integer_step(step)
@@ -200,14 +203,12 @@ def cyclical_schedule(
     return schedule
 
 
-def product(*factors: NumberOrSchedule | None) -> Schedule:
-    """Multiply numbers and schedules into one schedule; None counts as 1."""
+def product(**factors: NumberOrSchedule | None) -> Schedule:
+    """Multiply numbers and schedules, given by name, into one schedule; None counts as 1."""
 
     def schedule(step: jax.Array) -> jax.Array:
-        value, *rest = (_tree.scalar("schedule", x, step) for x in factors if x is not None)
-        for factor in rest:
-            value = value * factor
-        return value
+        values = [_tree.scalar(name, x, step) for name, x in factors.items() if x is not None]
+        return functools.reduce(operator.mul, values)
 
     return schedule
 
