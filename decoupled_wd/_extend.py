@@ -31,6 +31,7 @@ _LEARNED_STEP = (
     "ScaleByZoomLinesearchState",
 )  # fmt: skip
 
+_STEPS = 3  # A warm-up begins with a rate of 0.
 _EXAMPLE = {"kernel": np.zeros((2, 2), np.float32), "bias": np.zeros(2, np.float32)}
 
 
@@ -205,7 +206,7 @@ def _reads_params(
                 zip(
                     _first_updates(tx, here, gradients),
                     _first_updates(tx, there, gradients),
-                    looked_at * 4,
+                    looked_at * _STEPS,
                     strict=True,
                 )
             )
@@ -222,7 +223,7 @@ def _reads_params(
 def _first_updates(
     tx: optax.GradientTransformation, theta: Params, gradients: Params
 ) -> list[jax.Array]:
-    """Four updates, two from the start and two from later: a warm-up may begin with a rate of 0."""
+    """The updates of the first steps, the parameters standing still."""
 
     def loss(theta: Params, obj_fn: Any = None) -> jax.Array:
         """What has these gradients, for optimizers that look at the loss."""
@@ -231,16 +232,8 @@ def _first_updates(
 
     looks = {"value": loss(theta), "grad": gradients, "value_fn": loss, "obj_fn": loss}
     update = optax.with_extra_args_support(tx).update
-    found = []
-    for count in (0, 1000):
-        state = jax.tree.map(
-            lambda x, count=count: jnp.full_like(x, count) if _is_count(x) else x, tx.init(theta)
-        )
-        for _ in range(2):
-            new, state = update(gradients, state, theta, **looks)
-            found += jax.tree.leaves(new)
+    found, state = [], tx.init(theta)
+    for _ in range(_STEPS):
+        new, state = update(gradients, state, theta, **looks)
+        found += jax.tree.leaves(new)
     return found
-
-
-def _is_count(leaf: Any) -> bool:
-    return jnp.shape(leaf) == () and jnp.result_type(leaf) == jnp.int32
