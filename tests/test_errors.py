@@ -1,0 +1,434 @@
+"""Bad input: an error that names the argument, says what was given, and what to do.
+
+The table of bad values is made from the signatures, so that an argument added later is in it.
+"""
+
+import functools
+import typing
+import warnings
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import decoupled_wd as dwd
+from decoupled_wd._typing import Number, NumberOrSchedule
+from tests.helpers import (
+    ARGUMENTS,
+    options,
+    parameters,
+    public_functions,
+    public_transformations,
+    small_params,
+)
+
+each_own = pytest.mark.parametrize(
+    "tx", [tx for tx in public_transformations() if not tx.takes("tx")], ids=str
+)
+each_reader = pytest.mark.parametrize(
+    "tx", [tx for tx in public_transformations() if tx.takes("mask")], ids=str
+)
+
+# Bad values, by what a parameter takes
+
+NOT_A_NUMBER = {
+    "a string": "0.1",
+    "None": None,
+    "a complex number": 1j,
+    "a bool": True,
+    "a list": [0.1],
+    "a vector": np.ones(2),
+    "a complex array": jnp.complex64(1),
+    "a bool array": jnp.array(True),
+    "a bfloat16": jnp.bfloat16(0.5),
+    "a float16": np.float16(0.5),
+    "a callable": lambda step: 0.1,
+}
+NOT_FINITE = {"nan": float("nan"), "inf": float("inf"), "a nan array": np.float32("nan")}
+NEGATIVE = {"negative": -0.1, "a negative array": jnp.float32(-0.1)}
+NOT_A_BETA = {**NEGATIVE, "1": 1.0, "above 1": 1.5}
+NOT_AN_INTEGER = {"a float": 2.0, "a float array": jnp.float32(2)}
+NOT_POSITIVE = {"0": 0, "negative": -1, "a negative array": jnp.int32(-1), "above int32": 2**31}
+NOT_A_BOOL = {"a string": "yes", "a number": 1, "None": None, "an array": jnp.array(True)}
+NOT_A_DTYPE = {
+    "an integer dtype": "int32",
+    "no name": "bfloat",
+    "a number": 3,
+    "an array": np.ones(1),
+}
+NOT_AN_OPTION = {"None": None, "a number": 3, "an array": np.ones(2), "a callable": len}
+
+INTEGERS = ("batch_size", "dataset_size", "period", "period_mult", "step_size", "warmup")
+BETAS = ("b1", "b2", "momentum")
+
+
+def bad_values(function, name):
+    """Description -> (value, error) for one parameter."""
+    annotation, accepted = parameters(function)[name].annotation, {}
+    if takes(annotation, Number):
+        errors = dict.fromkeys(NOT_A_NUMBER, TypeError)
+        accepted = numbers_that_are_fine(function, name, annotation)
+        if name in INTEGERS:
+            values = {**NOT_A_NUMBER, **NOT_AN_INTEGER, **NOT_POSITIVE}
+            errors |= dict.fromkeys(NOT_POSITIVE, ValueError)
+            errors |= dict.fromkeys(NOT_AN_INTEGER, TypeError)
+        else:
+            ranged = NOT_A_BETA if name in BETAS else NEGATIVE
+            values = {**NOT_A_NUMBER, **NOT_FINITE, **ranged}
+            errors |= dict.fromkeys({**NOT_FINITE, **ranged}, ValueError)
+        return {k: (v, errors[k]) for k, v in values.items() if k not in accepted}
+    if annotation is bool:
+        return {k: (v, TypeError) for k, v in NOT_A_BOOL.items()}
+    if options(annotation):
+        wrong = {k: (v, TypeError) for k, v in NOT_AN_OPTION.items()}
+        return wrong | {"a word": ("nonsense", ValueError)}
+    if name.endswith("_dtype"):
+        return {k: (v, TypeError) for k, v in NOT_A_DTYPE.items()}
+    return {}
+
+
+def takes(annotation, kind):
+    return set(typing.get_args(kind)) <= set(typing.get_args(annotation))
+
+
+def numbers_that_are_fine(function, name, annotation):
+    fine = set()
+    if type(None) in typing.get_args(annotation):
+        fine.add("None")
+    if takes(annotation, NumberOrSchedule):
+        fine.add("a callable")
+    if name == "warmup":
+        fine.add("0")
+    if function is dwd.scale_by_schedule:
+        fine |= set(NEGATIVE)
+    return fine
+
+
+GOOD = {
+    **ARGUMENTS, "epochs": 2, "gamma": 0.5, "mode": "exp_range",
+}  # fmt: skip
+FIXED = {
+    "cyclical_schedule": ("gamma", "mode"),
+    "extend_with_decoupled_weight_decay": ("coupling", "learning_rate"),
+}
+"""Optional arguments that must be given for the others to be looked at."""
+
+
+def good_arguments(name, function):
+    given = {"coupling": "learning_rate"} if name.startswith("extend") else {}
+    return given | {
+        parameter: GOOD[parameter]
+        for parameter, p in parameters(function).items()
+        if parameter in GOOD
+        and (p.default is p.empty or parameter in ("weight_decay", *FIXED.get(name, ())))
+    }
+
+
+CHECKED = {
+    name: function
+    for name, function in public_functions().items()
+    if name != "applied_weight_decay"
+}
+TABLE = [
+    pytest.param(name, parameter, id=f"{name}-{parameter}")
+    for name, function in CHECKED.items()
+    for parameter in parameters(function)
+    if bad_values(function, parameter)
+]
+
+
+@pytest.mark.parametrize("name", CHECKED)
+def test_the_good_arguments_are_good(name):
+    CHECKED[name](**good_arguments(name, CHECKED[name]))
+
+
+def test_the_table_reaches_the_arguments():
+    assert len(TABLE) > 100
+    assert {row.values[0] for row in TABLE} == set(CHECKED)
+
+
+def refusal(function, arguments):
+    """The error that a call raises, or None."""
+    try:
+        function(**arguments)
+    except (TypeError, ValueError) as error:
+        return error
+    return None
+
+
+@pytest.mark.parametrize(("name", "parameter"), TABLE)
+def test_bad_values_are_refused_at_construction_by_name(name, parameter):
+    function = CHECKED[name]
+    wrong = {}
+    for kind, (value, expected) in bad_values(function, parameter).items():
+        error = refusal(function, good_arguments(name, function) | {parameter: value})
+        if type(error) is not expected or f"`{parameter}`" not in str(error):
+            wrong[kind] = error
+    assert not wrong
+
+
+def rows(**table):
+    return pytest.mark.parametrize(
+        ("make", "error", "says"), table.values(), ids=[key.replace("_", " ") for key in table]
+    )
+
+
+@rows(
+    beta=(lambda: dwd.adamw(0.1, b1=1.0), ValueError, "`b1` is 1.0, and less than 1 is needed"),
+    option=(
+        lambda: dwd.adamw(0.1, coupling="learningrate"), ValueError,
+        "`coupling` is 'learningrate'.*Did you mean 'learning_rate'",
+    ),
+    scheduled_rate=(
+        lambda: dwd.adamw(lambda step: 0.1), TypeError,
+        "`learning_rate` is a callable.*learning_rate=peak, schedule=multiplier",
+    ),
+    scheduled_rate_corrected=(
+        lambda: dwd.sgdw(lambda step: 0.1, coupling="corrected"), TypeError,
+        "`learning_rate` is a callable.*learning_rate=peak, schedule=multiplier",
+    ),
+    nesterov_without_momentum=(
+        lambda: dwd.sgdw(0.1, None, True), ValueError, "`momentum` is None.*`nesterov`",
+    ),
+    dtype_without_momentum=(
+        lambda: dwd.sgd_l2(0.1, None, accumulator_dtype="float32"), ValueError,
+        "`momentum` is None.*`accumulator_dtype`",
+    ),
+    gamma_missing=(
+        lambda: dwd.cyclical_schedule(2, mode="exp_range"), ValueError, "`gamma` is None.*needs",
+    ),
+    gamma_out_of_place=(
+        lambda: dwd.cyclical_schedule(2, gamma=0.9), ValueError, "`gamma` is 0.9.*use none",
+    ),
+    gamma_zero=(
+        lambda: dwd.cyclical_schedule(2, mode="exp_range", gamma=0.0), ValueError, "`gamma`",
+    ),
+    gamma_above_one=(
+        lambda: dwd.cyclical_schedule(2, mode="exp_range", gamma=1.001), ValueError, "`gamma`",
+    ),
+    no_epochs=(
+        lambda: dwd.normalized_weight_decay(0.1, 1, 4, 0), ValueError, "`epochs` is 0",
+    ),
+    vector=(
+        lambda: dwd.adamw(np.ones(3)), TypeError, r"`learning_rate` has shape \(3,\).*jax.vmap",
+    ),
+    injected_dtype=(
+        lambda: optax.inject_hyperparams(dwd.adamw)(0.1, mu_dtype=jnp.bfloat16).init(jnp.ones(1)),
+        TypeError, "`mu_dtype` arrived as an array.*mu_dtype='bfloat16'",
+    ),
+    a_step_in_epochs=(
+        lambda: dwd.cosine_warm_restarts_schedule(2)(0.5), TypeError, "step is 0.5.*integer",
+    ),
+    another_step_in_epochs=(
+        lambda: dwd.cyclical_schedule(2)(jnp.float32(1)), TypeError, "integer is needed",
+    ),
+    a_state_without_decay=(
+        lambda: dwd.applied_weight_decay(optax.adam(0.1).init(jnp.ones(1))), ValueError,
+        "`state` holds no DecoupledWeightDecayState",
+    ),
+    no_state=(lambda: dwd.applied_weight_decay(None), ValueError, "`state` holds no"),
+)  # fmt: skip
+def test_an_error_says_what_to_do(make, error, says):
+    with pytest.raises(error, match=says):
+        make()
+
+
+# What only `update` can know
+
+
+def state_and_params(tx):
+    params = small_params()
+    return tx().init(params), params
+
+
+@each_reader
+def test_update_without_params_is_refused(tx):
+    state, params = state_and_params(tx)
+    with pytest.raises(ValueError, match=r"`params` is None.*update\(updates, state, params\)"):
+        tx().update(params, state)
+
+
+MISMATCHED = {
+    "a missing key": {"kernel": small_params()["kernel"]},
+    "another key": small_params() | {"more": jnp.ones(1)},
+    "another kind of tree": list(small_params().values()),
+    "a shape that broadcasts": small_params() | {"bias": jnp.ones(1)},
+    "a missing leaf": small_params() | {"bias": None},
+}
+each_mismatch = pytest.mark.parametrize("other", MISMATCHED.values(), ids=MISMATCHED)
+
+
+@each_reader
+@each_mismatch
+def test_params_that_are_not_those_of_the_updates_are_refused(tx, other):
+    state, params = state_and_params(tx)
+    with pytest.raises(ValueError, match="`params`"):
+        tx().update(params, state, other)
+
+
+MOMENTS = [
+    tx
+    for tx in public_transformations()
+    if not tx.takes("tx") and any(x.ndim for x in jax.tree.leaves(tx().init(small_params())))
+]
+
+
+@pytest.mark.parametrize("tx", MOMENTS, ids=str)
+@each_mismatch
+def test_a_state_that_is_not_that_of_the_updates_is_refused(tx, other):
+    params = small_params()
+    state = tx().init(other)
+    with pytest.raises(ValueError, match=r"`(updates|mu|nu|trace|params)`"):
+        tx().update(params, state, params)
+
+
+@each_own
+def test_integer_updates_are_refused(tx):
+    state, params = state_and_params(tx)
+    integers = jax.tree.map(lambda x: x.astype(int), params)
+    with pytest.raises(TypeError, match=r"`updates` at 'bias' have dtype int32.*optax\.masked"):
+        tx().update(integers, state, params)
+
+
+@each_reader
+def test_a_schedule_that_returns_16_bits_is_refused(tx):
+    if not tx.takes("weight_decay"):
+        return
+    with pytest.raises(TypeError, match="`weight_decay` is bfloat16"):
+        tx(weight_decay=lambda step: jnp.bfloat16(0.001)).init(small_params())
+
+
+# Decay that is too large
+
+PER_STEP = {
+    "schedule": lambda decay, alpha: decay,
+    "learning_rate": lambda decay, alpha: decay * alpha,
+    "none": lambda decay, alpha: decay,
+    "corrected": lambda decay, alpha: decay * alpha,
+}
+OTHER = {
+    "schedule": ("coupling='learning_rate'", lambda decay, alpha: decay * alpha),
+    "learning_rate": ("coupling='schedule'", lambda decay, alpha: decay / alpha),
+    "none": ("coupling='learning_rate'", lambda decay, alpha: decay * alpha),
+    "corrected": ("coupling='schedule'", lambda decay, alpha: decay / alpha),
+}
+COUPLED = [
+    tx
+    for tx in public_transformations()
+    if tx.takes("coupling") and tx.takes("weight_decay") and not tx.takes("tx")
+]
+each_coupled = pytest.mark.parametrize("tx", COUPLED, ids=str)
+each_coupling = pytest.mark.parametrize("coupling", PER_STEP)
+
+
+def test_introspection_finds_the_coupled_optimizers():
+    assert len(COUPLED) >= 4
+
+
+@each_coupled
+@each_coupling
+@pytest.mark.parametrize("removed", [0.5, 0.01])
+def test_a_large_decay_is_a_warning_that_gives_the_other_convention_its_number(
+    tx, coupling, removed
+):
+    alpha = 0.125
+    decay = removed / PER_STEP[coupling](1, alpha)
+    option, number = OTHER[coupling]
+    says = (
+        f"`weight_decay` is {decay:g}.*coupling={coupling!r} removes {removed:.2%}"
+        f".*{option}.*weight_decay={number(decay, alpha):g}"
+    )
+    with pytest.warns(UserWarning, match=says) as record:
+        tx(learning_rate=alpha, weight_decay=decay, coupling=coupling)
+    assert len(record) == 1
+
+
+@each_coupled
+@each_coupling
+def test_the_two_ways_out_that_the_warning_gives_are_one(tx, coupling):
+    alpha, decay, params = 0.125, 2**-4, jnp.ones(1)
+    option, number = OTHER[coupling]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        here = tx(learning_rate=alpha, weight_decay=number(decay, alpha), coupling=coupling)
+        there = tx(learning_rate=alpha, weight_decay=decay, coupling=option.split("'")[1])
+    one, _ = here.update(0 * params, here.init(params), params)
+    other, _ = there.update(0 * params, there.init(params), params)
+    chex.assert_trees_all_equal(one, other)
+
+
+@each_coupled
+@each_coupling
+@pytest.mark.parametrize("removed", [1.0, 1.5])
+def test_a_decay_of_a_whole_weight_is_an_error(tx, coupling, removed):
+    alpha = 0.125
+    decay = removed / PER_STEP[coupling](1, alpha)
+    with pytest.raises(ValueError, match=f"`weight_decay` is {decay:g}.*removes {removed:.2%}"):
+        tx(learning_rate=alpha, weight_decay=decay, coupling=coupling)
+
+
+@each_coupled
+@each_coupling
+def test_a_small_decay_is_silent(tx, coupling):
+    tx(
+        learning_rate=0.125,
+        weight_decay=0.0049 / PER_STEP[coupling](1, 0.125),
+        coupling=coupling,
+    )
+
+
+@each_coupled
+def test_a_number_in_place_of_a_schedule_counts(tx):
+    tx(weight_decay=0.008, schedule=0.5)
+    with pytest.warns(UserWarning, match=r"removes 0\.80%"):
+        tx(weight_decay=0.004, schedule=2.0)
+
+
+@each_coupled
+def test_what_is_not_known_is_not_warned_of(tx):
+    tx(weight_decay=lambda step: 2.0)
+    tx(learning_rate=lambda step: 1e-3, weight_decay=0.5, coupling="learning_rate")
+    jax.eval_shape(lambda decay: tx(weight_decay=decay).init(jnp.ones(1)), 2.0)
+
+
+@pytest.mark.parametrize("make", [dwd.adamwr, dwd.sgdwr])
+@pytest.mark.parametrize(("decay", "expected"), [(0.02, UserWarning), (4.0, ValueError)])
+def test_the_normalized_decay_is_the_one_that_is_named(make, decay, expected):
+    build = functools.partial(make, 0.1, decay, batch_size=1, dataset_size=4, period=1)
+    if expected is UserWarning:
+        with pytest.warns(UserWarning, match="`normalized_weight_decay`"):
+            build()
+    else:
+        with pytest.raises(ValueError, match="`normalized_weight_decay`"):
+            build()
+
+
+LARGE = {
+    "adamw": lambda: dwd.adamw(0.1, weight_decay=0.01),
+    "amsgradw": lambda: dwd.amsgradw(0.1, weight_decay=0.01),
+    "lionw": lambda: dwd.lionw(0.1, weight_decay=0.01),
+    "sgdw": lambda: dwd.sgdw(0.1, weight_decay=0.01),
+    "sgdw-buffer": lambda: dwd.sgdw(0.1, weight_decay=0.01, learning_rate_in_buffer=False),
+    "adamwr": lambda: dwd.adamwr(0.1, 0.02, batch_size=1, dataset_size=4, period=1),
+    "sgdwr": lambda: dwd.sgdwr(0.1, 0.02, batch_size=1, dataset_size=4, period=1),
+    "extend": lambda: dwd.extend_with_decoupled_weight_decay(optax.adam(0.1), 0.01),
+}
+
+
+@pytest.mark.parametrize("build", LARGE.values(), ids=LARGE)
+def test_the_warning_points_once_at_the_line_that_builds(build):
+    with pytest.warns(UserWarning, match="of every decayed weight") as record:
+        build()
+    assert [warning.filename for warning in record] == [__file__]
+
+
+def test_extend_warns_and_refuses_as_the_optimizers_do():
+    extend = functools.partial(dwd.extend_with_decoupled_weight_decay, optax.adam(0.1))
+    with pytest.warns(UserWarning, match=r"removes 1\.00%.*coupling='learning_rate'"):
+        extend(0.01)
+    with pytest.raises(ValueError, match=r"removes 100\.00%"):
+        extend(1.0)
+    extend(0.01, coupling="learning_rate", learning_rate=0.1)

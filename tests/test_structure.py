@@ -1,0 +1,318 @@
+"""What other code relies on: the tree of every state, who imports whom, and complete docstrings."""
+
+import ast
+import inspect
+import re
+import sys
+from pathlib import Path
+
+import chex
+import jax
+import pytest
+
+import decoupled_wd as dwd
+from tests.helpers import (
+    as_arrays,
+    public_functions,
+    public_options,
+    public_transformations,
+    run,
+    small_params,
+)
+
+each = pytest.mark.parametrize("tx", public_transformations(), ids=str)
+each_option = pytest.mark.parametrize("tx", public_options(), ids=str)
+
+# States
+
+ADAM = "ScaleByAdamState(count: int32, mu: params, nu: params)"
+AMSGRAD = "ScaleByAmsgradState(count: int32, mu: params, nu: params, nu_max: params)"
+LION = "ScaleByLionState(count: int32, mu: params)"
+TRACE = "TraceState(trace: params)"
+TIMES = "ScaleByScheduleState(count: int32)"
+SIGN = "EmptyState()"
+L2 = "AddL2ToGradState(count: int32, weight_decay: float32)"
+DECAY = "DecoupledWeightDecayState(count: int32, weight_decay: float32)"
+
+PLACES = {
+    "": f"({TIMES}, {DECAY}, {TIMES})",
+    "-coupling-learning_rate": f"({DECAY}, {TIMES})",
+    "-coupling-none": f"({TIMES}, {DECAY}, {SIGN})",
+    "-coupling-corrected": f"({DECAY}, {TIMES})",
+}
+"""After the moments, by coupling: the decay at C, B, D, B."""
+
+GOLDEN = {
+    "add_l2_to_grad": L2,
+    "decoupled_weight_decay": DECAY,
+    "cosine_warm_restarts": TIMES,
+    "scale_by_adam": ADAM,
+    "scale_by_amsgrad": AMSGRAD,
+    "scale_by_schedule": TIMES,
+    "adam_l2": f"({L2}, {ADAM}, {TIMES})",
+    "amsgrad_l2": f"({L2}, {AMSGRAD}, {TIMES})",
+    "sgd_l2": f"({L2}, {TIMES}, {TRACE}, {SIGN})",
+    "sgd_l2-learning_rate_in_buffer-False": f"({L2}, {TRACE}, {TIMES})",
+    "sgdw": f"({TIMES}, {TRACE}, {DECAY}, {SIGN})",
+    "sgdw-learning_rate_in_buffer-False": f"({TRACE}, {PLACES['']})",
+    "sgdwr": f"({TIMES}, {TRACE}, {DECAY}, {SIGN})",
+    "sgdwr-learning_rate_in_buffer-False": f"({TRACE}, {PLACES['']})",
+    "extend_with_decoupled_weight_decay": f"(({TRACE}, {SIGN}), {DECAY})",
+    **{f"adamw{coupling}": f"({ADAM}, {place})" for coupling, place in PLACES.items()},
+    **{f"adamwr{coupling}": f"({ADAM}, {place})" for coupling, place in PLACES.items()},
+    **{f"amsgradw{coupling}": f"({AMSGRAD}, {place})" for coupling, place in PLACES.items()},
+    **{f"lionw{coupling}": f"({LION}, {place})" for coupling, place in PLACES.items()},
+}
+"""The tree of every state; an option that is not named has the tree of the plain one."""
+
+
+def describe(node, params):
+    """Class names, field names and dtypes."""
+    if isinstance(node, dict):
+        chex.assert_trees_all_equal_shapes_and_dtypes(node, params)
+        return "params"
+    if not isinstance(node, tuple):
+        chex.assert_shape(node, ())
+        return node.dtype.name
+    if not hasattr(node, "_fields"):
+        return f"({', '.join(describe(child, params) for child in node)})"
+    fields = (f"{name}: {describe(value, params)}" for name, value in node._asdict().items())
+    return f"{type(node).__name__}({', '.join(fields)})"
+
+
+def expected_tree(tx):
+    return GOLDEN.get(str(tx), GOLDEN[tx.function.__name__])
+
+
+@each_option
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_tree_of_every_state_is_pinned(tx, dtype):
+    with jax.enable_x64(dtype == "float64"):
+        params = small_params(dtype)
+        state = jax.eval_shape(lambda: tx().init(params))
+        assert describe(state, params) == expected_tree(tx)
+
+
+@each_option
+def test_an_update_keeps_the_pinned_tree(tx):
+    params, state = jax.eval_shape(lambda: run(tx(), small_params()))
+    assert describe(state, params) == expected_tree(tx)
+
+
+VALUES = {
+    "learning_rate": [0.1, lambda step: 0.1 / (1 + step)],
+    "weight_decay": [0.0, 1e-3, lambda step: 1e-3 / (1 + step)],
+    "schedule": [None, 0.5, lambda step: 1 / (1 + step)],
+    "mask": [
+        None,
+        {"bias": False, "kernel": True},
+        {"bias": 0.0, "kernel": 2.0},
+        lambda params: jax.tree.map(lambda x: x.ndim > 1, params),
+    ],
+    "toward": [None, small_params()],
+    "eps_root": [0.0, 1e-8],
+    "warmup": [0, 1],
+    "peak_decay": [1.0, 0.5],
+}
+"""What each argument may be without the state's tree taking notice."""
+
+
+def accepts(tx, parameter, value):
+    rate = parameter == "learning_rate" and callable(value)
+    none = tx.function is dwd.scale_by_schedule and value is None
+    return tx.takes(parameter) and not (rate and tx.takes("coupling")) and not none
+
+
+CHANGES = [
+    pytest.param(tx, parameter, value, id=f"{tx}-{parameter}-{index}")
+    for tx in public_transformations()
+    for parameter, values in VALUES.items()
+    for index, value in enumerate(values)
+    if accepts(tx, parameter, value) and not (tx.takes("tx") and parameter == "learning_rate")
+]
+
+
+def test_the_values_reach_most_transformations():
+    assert len(CHANGES) > 100
+
+
+@pytest.mark.parametrize(("tx", "parameter", "value"), CHANGES)
+def test_the_tree_of_the_state_is_independent_of_values(tx, parameter, value):
+    params = small_params()
+    state = tx(**{parameter: value}).init(params)
+    chex.assert_trees_all_equal_structs(state, tx().init(params))
+    chex.assert_trees_all_equal_shapes_and_dtypes(state, tx().init(params))
+
+
+@each_option
+def test_traced_numbers_leave_the_state_as_it_is(tx):
+    params = small_params()
+    traced = jax.eval_shape(lambda numbers: tx(**numbers).init(params), as_arrays(tx.numbers))
+    chex.assert_trees_all_equal_structs(traced, tx().init(params))
+    chex.assert_trees_all_equal_shapes_and_dtypes(traced, tx().init(params))
+
+
+@pytest.mark.parametrize("coupling", ["learning_rate", "none"])
+@pytest.mark.parametrize("name", ["adamw", "amsgradw", "lionw", "sgdw"])
+def test_a_scheduled_learning_rate_leaves_the_state_as_it_is(name, coupling):
+    make, params = getattr(dwd, name), small_params()
+    number, schedule = (
+        make(rate, coupling=coupling).init(params) for rate in (0.1, lambda step: 0.1 / (1 + step))
+    )
+    chex.assert_trees_all_equal_structs(number, schedule)
+
+
+# Imports
+
+PACKAGE = Path(dwd.__file__).parent
+FLOORS = [
+    ["_typing", "_check", "_tree"],
+    [
+        "_penalty", "_moments", "_rounding", "gates", "hyperparams", "schedules", "convert",
+    ],
+    [
+        "masks", "_add_penalty", "_coupled", "_decoupled", "_precision", "_scaling", "_restarts",
+    ],
+    ["_rate", "_alias", "_extend"],
+    [
+        "equivalence._relation", "equivalence._problems", "equivalence._catalogue",
+        "equivalence._check", "equivalence._render", "equivalence", "diagnostics", "sweep",
+    ],
+    ["plots", "__main__"],
+]  # fmt: skip
+"""Each module above what may import it, floor by floor, as the design lists them."""
+
+ORDER = [module for floor in FLOORS for module in floor]
+RUN_TIME = {"jax", "optax", "jaxtyping", "numpy"}  # numpy comes with jax
+
+
+def modules():
+    """Name in the package -> path, without the package's own `__init__`."""
+    found = {}
+    for path in PACKAGE.rglob("*.py"):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        parts = parts[:-1] if parts[-1] == "__init__" else parts
+        if parts:
+            found[".".join(parts)] = path
+    return dict(sorted(found.items()))
+
+
+def imports(path):
+    """The absolute names that a file imports, modules or names in them."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name} imports relatively"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def imported_modules(path):
+    """The modules of this package that a file imports."""
+    for name in imports(path):
+        if name.startswith("decoupled_wd."):
+            inside = name.removeprefix("decoupled_wd.")
+            yield inside if inside in modules() else inside.rpartition(".")[0]
+
+
+def test_every_module_has_its_floor():
+    assert set(modules()) <= set(ORDER)
+    assert len(modules()) >= 20
+
+
+@pytest.mark.parametrize("module", modules())
+def test_a_module_imports_only_from_below(module):
+    below = set(ORDER[: ORDER.index(module)])
+    assert set(imported_modules(modules()[module])) <= below
+
+
+@pytest.mark.parametrize("module", ["", *modules()])
+def test_the_package_needs_jax_and_optax_alone(module):
+    path = modules().get(module, PACKAGE / "__init__.py")
+    roots = {name.partition(".")[0] for name in imports(path)}
+    extras = {"matplotlib"} if module == "plots" else set()
+    assert roots <= RUN_TIME | {"decoupled_wd"} | extras | set(sys.stdlib_module_names)
+
+
+def test_the_package_holds_names_and_no_logic():
+    body = ast.parse((PACKAGE / "__init__.py").read_text()).body
+    docstring, *statements = body
+    assert isinstance(docstring, ast.Expr)
+    imported = set()
+    for statement in statements:
+        assert isinstance(statement, (ast.ImportFrom, ast.Assign))
+        if isinstance(statement, ast.ImportFrom):
+            imported |= {alias.asname or alias.name for alias in statement.names}
+    assert imported == set(dwd.__all__)
+    assert len(dwd.__all__) == len(set(dwd.__all__))
+
+
+# Docstrings
+
+each_function = pytest.mark.parametrize("name", public_functions())
+SECTIONS = ("Args:", "Returns:", "Raises:", "Warns:", "Example:", "Source:")
+
+
+def docstring(name):
+    return inspect.getdoc(public_functions()[name])
+
+
+def section(name, title):
+    """The indented text under a title."""
+    match = re.search(rf"^{title}\n((?:    .*\n|\n)*)", docstring(name) + "\n", re.MULTILINE)
+    return match and inspect.cleandoc(match[1])
+
+
+@each_function
+def test_the_first_line_is_a_sentence(name):
+    assert re.match(r"[A-Z].*\.(\n\n|$)", re.sub(r"(?<!\n)\n(?!\n)", " ", docstring(name)))
+
+
+@each_function
+def test_the_sections_come_in_order(name):
+    titles = [
+        title for title in re.findall(r"^([A-Z]\w+:)", docstring(name), re.MULTILINE)
+        if title in SECTIONS
+    ]  # fmt: skip
+    assert titles == [title for title in SECTIONS if title in titles]
+    assert {"Args:", "Returns:", "Example:"} <= set(titles)
+
+
+@each_function
+def test_every_argument_is_explained_in_order(name):
+    explained = re.findall(r"^(\w+): ", section(name, "Args:"), re.MULTILINE)
+    assert explained == list(inspect.signature(public_functions()[name]).parameters)
+
+
+@each_function
+def test_the_example_is_executed(name):
+    assert ">>> " in section(name, "Example:")
+
+
+@each_function
+def test_errors_are_told(name):
+    function = public_functions()[name]
+    once = inspect.getdoc(inspect.getmodule(function))
+    told = section(name, "Raises:") or once
+    assert "TypeError" in told or "ValueError" in told
+
+
+@each
+def test_a_transformation_shows_its_formula_and_source(tx):
+    text = docstring(str(tx))
+    assert "$$" in text or re.search(r"^\|.*\$.*\|$", text, re.MULTILINE)
+    assert "Source: " in text or tx.function is dwd.scale_by_schedule
+
+
+@pytest.mark.parametrize(
+    "tx", [tx for tx in public_transformations() if tx.takes("weight_decay")], ids=str
+)
+def test_the_unit_of_a_decay_is_told(tx):
+    assert re.search(r"\bper\b|[Uu]nits? of lambda|in the unit that", docstring(str(tx)))
+
+
+@pytest.mark.parametrize("name", dwd.__all__)
+def test_every_public_name_has_a_docstring_of_its_own(name):
+    text = getattr(dwd, name).__doc__
+    assert text
+    assert not text.startswith(f"{name}(")  # what NamedTuple writes
