@@ -1,5 +1,6 @@
 """Decoupled decay for any Optax optimizer."""
 
+import functools
 import math
 import warnings
 from collections.abc import Callable
@@ -69,8 +70,9 @@ def extend_with_decoupled_weight_decay(
         TypeError: `tx` is not an Optax transformation, or a number is not one.
         ValueError: `tx` decays already, or is a wrapper that the decay belongs inside of, or finds
             its own step size and the coupling needs one; at `init` where only then it shows. Decay
-            is looked for in the first steps; inside `optax.contrib.mechanize`, whose first steps
-            are below rounding, it is not seen.
+            is looked for in the first three steps: it is not seen where those have a rate of 0, in
+            `optax.contrib.mechanize`, whose first steps are below rounding, and in a `tx` built
+            from traced numbers.
 
     Warns:
         UserWarning: `tx` reads the parameters (LAMB, LARS, Adafactor): the decay stands outside its
@@ -189,31 +191,23 @@ def _reads_params(
     That is tried on small parameters of the same structure. The entries are those that `silent`
     marks, and they have no gradient; where it marks none, all, and they have one.
     """
-    here = jax.tree.map(_small, params)
-    marks = jax.tree.map(silent, here)
-    gradients = jax.tree.map(lambda x, mark: np.where(mark, 0, 1).astype(x.dtype), here, marks)
-    looked_at = [np.logical_or(mark, not mark.any()) for mark in jax.tree.leaves(marks)]
-    there = jax.tree.unflatten(
-        jax.tree.structure(here),
-        [
-            np.where(mark, -3 * x, x).astype(x.dtype)
-            for x, mark in zip(jax.tree.leaves(here), looked_at, strict=True)
-        ],
-    )
     try:
         with jax.ensure_compile_time_eval():  # `init` may run under jit.
-            pairs = list(
-                zip(
-                    _first_updates(tx, here, gradients),
-                    _first_updates(tx, there, gradients),
-                    looked_at * _STEPS,
-                    strict=True,
-                )
+            here = jax.tree.map(_small, params)
+            marks = jax.tree.map(silent, here)
+            gradients = jax.tree.map(lambda x, m: np.where(m, 0, 1).astype(x.dtype), here, marks)
+            looked_at = jax.tree.map(lambda m: np.logical_or(m, not m.any()), marks)
+            there = jax.tree.map(
+                lambda x, m: np.where(m, -3 * x, x).astype(x.dtype), here, looked_at
             )
-            return any(
-                not np.array_equal(np.asarray(a)[mark], np.asarray(b)[mark], equal_nan=True)
-                for a, b, mark in pairs
+            first_updates = jax.jit(functools.partial(_first_updates, tx))
+            pairs = zip(
+                jax.tree.map(np.asarray, first_updates(here, gradients)),
+                jax.tree.map(np.asarray, first_updates(there, gradients)),
+                jax.tree.leaves(looked_at) * _STEPS,
+                strict=True,
             )
+            return any(not np.array_equal(a[m], b[m], equal_nan=True) for a, b, m in pairs)
     except Exception:
         # It cannot be tried: it wants what only training has, or a mask's own parameters, or it was
         # built from traced numbers.

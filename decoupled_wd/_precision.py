@@ -16,11 +16,11 @@ def warn_of_narrow_moments(**moments: Any) -> None:
         if any(_tree.is_narrow(leaf.dtype) for leaf in jax.tree.leaves(tree))
     ]
     if narrow:
+        wide = " and ".join(f"{name}_dtype='float32'" for name in moments)
         warnings.warn(
             f"{' and '.join(narrow)} will be stored in 16 bits and rounded to nearest. An average "
             "that moves by less than half a unit in the last place a step then stands still: with "
-            "b2 = 0.999 a bfloat16 `nu` stays where it is. Pass mu_dtype='float32' and "
-            "nu_dtype='float32' to keep the moments in float32.",
+            f"b2 = 0.999 a bfloat16 `nu` stays where it is. Pass {wide} to keep averages in float32.",
             UserWarning,
-            stacklevel=2,
+            stacklevel=3,
         )

@@ -20,21 +20,9 @@ import optax
 
 import decoupled_wd as dwd
 from decoupled_wd._typing import Number
+from tests.tolerances import ULPS
 
 STEPS = 3
-
-ULPS = {
-    # One step is some ten roundings, which XLA may contract (a * b + c in one) when it compiles a
-    # program as a whole: so many units in the last place may two programs of `STEPS` steps differ.
-    "float32": 16,
-    "float64": 16,
-    "complex64": 16,
-    # Arithmetic is float32, and a step rounds each number that is kept once: to nearest, so that a
-    # last bit of float32 can move it by one unit, in each of `STEPS` steps.
-    "bfloat16": STEPS,
-    "float16": STEPS,
-}
-"""How far two programs of the same few steps may differ, by dtype, in units in the last place."""
 
 
 def tolerance(expected: Any) -> dict[str, float]:

@@ -112,6 +112,14 @@ def test_the_state_is_a_scan_carry(tx):
 
 
 @each
+def test_every_count_is_the_number_of_steps(tx):
+    _, state = reference(tx)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+        if jax.tree_util.keystr(path).endswith(".count"):
+            assert leaf == STEPS
+
+
+@each
 def test_cond_takes_or_skips_a_step(tx):
     built, params = tx(), small_params()
     gradient = first_gradient(params)

@@ -137,6 +137,15 @@ def test_large_parameters_are_never_made_to_probe():
     jax.eval_shape(extend(optax.adam(0.1), LAM).init, huge)
 
 
+def test_a_leaf_that_is_no_number_is_left_to_its_mask():
+    params = {"key": jax.random.key(0), "kernel": small_params()["kernel"]}
+    mask = {"key": False, "kernel": True}
+    extended = optax.masked(extend(optax.sgd(RATE), LAM), mask)
+    outside = extend(optax.masked(optax.sgd(RATE), mask), LAM, mask)
+    for tx in (extended, outside):
+        tx.init(params)
+
+
 # What it refuses: decay twice
 
 WARMUP = optax.linear_schedule(0.0, RATE, 10)

@@ -20,3 +20,16 @@ FLOAT32_ULPS = {
     # for bit, adds a bias while t is small (1 - 0.999 is off by 5e-5 in float32). Measured: 19.
     "300 steps": 24,
 }
+
+ULPS = {
+    # One step is some ten roundings, which XLA may contract (a * b + c in one) when it compiles a
+    # program as a whole: so many units in the last place may two programs of three steps differ.
+    "float32": 16,
+    "float64": 16,
+    "complex64": 16,
+    # Arithmetic is float32, and a step rounds each number that is kept once: to nearest, so that a
+    # last bit of float32 can move it by one unit, in each of the three steps.
+    "bfloat16": 3,
+    "float16": 3,
+}
+"""How far two programs of the same few steps may differ, by dtype, in units in the last place."""
