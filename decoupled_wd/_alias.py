@@ -59,6 +59,7 @@ def _decay_and_step(
     coupling: Coupling,
 ) -> optax.GradientTransformation:
     """Everything after the moments: the two multiplications, and the decay in its place."""
+    check_step(learning_rate, schedule)
     check_decay(weight_decay, learning_rate, schedule, coupling)
     if coupling == "corrected":
         weight_decay = product(weight_decay=weight_decay, schedule=schedule)
@@ -362,6 +363,7 @@ def sgdw(
     _check.check_bool("learning_rate_in_buffer", learning_rate_in_buffer)
     buffer = _momentum(momentum, nesterov, accumulator_dtype)
     if learning_rate_in_buffer:
+        check_step(learning_rate, schedule)
         check_decay(weight_decay, learning_rate, schedule, coupling)
         return optax.chain(
             scale_by_schedule(product(learning_rate=learning_rate, schedule=schedule)),
@@ -656,11 +658,11 @@ def _restarts(
     )
     epoch = hyperparams.steps_per_epoch(batch_size, dataset_size)
     schedule = cosine_warm_restarts_schedule(
-        period * epoch,
+        _check.as_integer(period) * epoch,
         period_mult,
         eta_min=eta_min,
         eta_max=eta_max,
-        warmup=warmup * epoch,
+        warmup=_check.as_integer(warmup) * epoch,
         peak_decay=peak_decay,
     )
     first = hyperparams.normalized_weight_decay(

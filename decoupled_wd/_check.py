@@ -97,6 +97,11 @@ def check_integer(name: str, value: Any, *, minimum: int) -> None:
         raise ValueError(f"`{name}` is {value}, and at most 2**31 - 1 is needed: steps are int32.")
 
 
+def as_integer(value: Any) -> Any:
+    """A checked integer, free of the user's dtype: products of small integers overflow in int8."""
+    return value.astype(jnp.int32) if isinstance(value, Tracer) else int(value)
+
+
 def check_bool(name: str, value: Any) -> None:
     """Require True or False."""
     if not isinstance(value, (bool, np.bool_)):

@@ -71,8 +71,8 @@ def extend_with_decoupled_weight_decay(
         ValueError: `tx` decays already, or is a wrapper that the decay belongs inside of, or finds
             its own step size and the coupling needs one; at `init` where only then it shows. Decay
             is looked for in the first three steps: it is not seen where those have a rate of 0, in
-            `optax.contrib.mechanize`, whose first steps are below rounding, and in a `tx` built
-            from traced numbers.
+            `optax.contrib.mechanize`, whose first steps are below rounding, in a `tx` built
+            from traced numbers, and under a mask that looks at the size of leaves.
 
     Warns:
         UserWarning: `tx` reads the parameters (LAMB, LARS, Adafactor): the decay stands outside its
@@ -112,7 +112,7 @@ def extend_with_decoupled_weight_decay(
             "`schedule` is given, and coupling='none' does not use it: leave it out, or pass "
             "coupling='schedule'."
         )
-    check_decay(weight_decay, 0.0 if learning_rate is None else learning_rate, schedule, coupling)
+    check_decay(weight_decay, learning_rate, schedule, coupling)
     rate = decay_per_step(weight_decay, learning_rate, schedule, coupling)
     _check_optimizer(tx, _EXAMPLE, coupling)
     _warn_of_trust_ratio(tx)

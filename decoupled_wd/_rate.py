@@ -39,7 +39,7 @@ def check_step(learning_rate: NumberOrSchedule, schedule: NumberOrSchedule | Non
 
 def check_decay(
     weight_decay: NumberOrSchedule,
-    learning_rate: NumberOrSchedule,
+    learning_rate: NumberOrSchedule | None,
     schedule: NumberOrSchedule | None,
     coupling: Coupling,
     *,
@@ -52,7 +52,7 @@ def check_decay(
     """
     _check.check_option("coupling", coupling, COUPLINGS)
     _check.check_number_or_schedule("weight_decay", weight_decay, minimum=0.0)
-    check_step(learning_rate, schedule)
+    check_step(0.0 if learning_rate is None else learning_rate, schedule)
     if callable(learning_rate) and coupling in ("schedule", "corrected"):
         raise TypeError(
             f"`learning_rate` is a callable, and coupling={coupling!r} needs a number: whether the "

@@ -136,7 +136,7 @@ def widen(x: Any) -> jax.Array:
 
 def like(number: Any, x: jax.Array) -> Any:
     """A number that multiplies `x` without changing its dtype: a Python number as it is."""
-    return number if isinstance(number, (int, float)) else cast(jnp.asarray(number), x.dtype)
+    return number if type(number) in (int, float) else cast(jnp.asarray(number), x.dtype)
 
 
 def scalar(name: str, value: NumberOrSchedule, count: jax.Array) -> jax.Array:
@@ -146,6 +146,9 @@ def scalar(name: str, value: NumberOrSchedule, count: jax.Array) -> jax.Array:
     for the other.
     """
     value = value(count) if callable(value) else value
+    if value is None or jnp.ndim(value):
+        given = "None" if value is None else f"an array of shape {jnp.shape(value)}"
+        raise TypeError(f"`{name}` returned {given}, and a schedule must return a scalar.")
     check_float_dtype(name, value)
     return jnp.asarray(value, default_float())
 

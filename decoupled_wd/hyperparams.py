@@ -27,7 +27,7 @@ def steps_per_epoch(batch_size: Number, dataset_size: Number) -> Number:
     """
     _check.check_integer("batch_size", batch_size, minimum=1)
     _check.check_integer("dataset_size", dataset_size, minimum=1)
-    return -(-dataset_size // batch_size)  # pyright: ignore[reportOperatorIssue]
+    return (_check.as_integer(dataset_size) - 1) // _check.as_integer(batch_size) + 1
 
 
 def normalized_weight_decay(

@@ -125,11 +125,14 @@ def normalized_weight_decay_schedule(
     _check.check_integer("period_mult", period_mult, minimum=1)
     _check.check_integer("warmup", warmup, minimum=0)
     epoch = hyperparams.steps_per_epoch(batch_size, dataset_size)
+    first, shift = (_check.as_integer(x) * epoch for x in (period, warmup))
+    _check.check_integer("period", first, minimum=1)
+    _check.check_integer("warmup", shift, minimum=0)
 
     def schedule(step: jax.Array) -> jax.Array:
         count = _integer_step(step)
-        cycle_step = jnp.maximum(count - jnp.asarray(warmup * epoch, count.dtype), 0)
-        cycle = _restart_cycle(cycle_step, period * epoch, period_mult)
+        cycle_step = jnp.maximum(count - jnp.asarray(shift, count.dtype), 0)
+        cycle = _restart_cycle(cycle_step, first, period_mult)
         epochs = cycle.length / _float(epoch)
         lam = _float(normalized_weight_decay)
         return jnp.asarray(hyperparams.decay_of_budget(lam, batch_size, dataset_size, epochs))

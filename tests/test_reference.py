@@ -424,3 +424,22 @@ def test_a_constant_and_a_constant_schedule_are_the_same_bits():
             ALPHA, weight_decay=constant(LAM), schedule=constant(0.7), coupling=coupling
         )
         chex.assert_trees_all_equal(_bits(numbers), _bits(schedule))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint32])
+def test_sizes_of_any_integer_dtype_count_the_same_steps(dtype):
+    sizes = {"batch_size": dtype(128), "period": dtype(200), "period_mult": 2}
+    narrow = dwd.normalized_weight_decay_schedule(0.025, dataset_size=50_000, **sizes)
+    plain = dwd.normalized_weight_decay_schedule(
+        0.025, batch_size=128, dataset_size=50_000, period=200, period_mult=2
+    )
+    step = 78_200  # the first restart
+    assert float(narrow(step)) == float(plain(step)) < float(plain(step - 1))
+    assert dwd.steps_per_epoch(dtype(128), np.uint32(50_000)) == 391
+
+
+@pytest.mark.parametrize(("value", "given"), [(None, "None"), ([0.1, 0.5], "an array of shape")])
+def test_a_schedule_that_returns_no_scalar_is_refused(value, given):
+    tx = dwd.decoupled_weight_decay(lambda step: value and jnp.array(value))
+    with pytest.raises(TypeError, match=f"`weight_decay` returned {given}"):
+        tx.init(jnp.ones(2))

@@ -105,7 +105,7 @@ class _RestartState(NamedTuple):
     length: jax.Array
 
 
-def _counted_restarts(period: int, period_mult: int) -> optax.GradientTransformation:
+def _counted_restarts(period: Any, period_mult: int) -> optax.GradientTransformation:
     """Multiply by the cosine of T_cur / T_i, both counted as the paper's appendix B.2 counts them."""
 
     def init(params: Any) -> _RestartState:
@@ -533,7 +533,7 @@ _EQUALITIES = (
     ),
     Relation(
         name="k2",
-        statement="AdamC (corrected decay) = AdamW whose coefficient follows the schedule",
+        statement="AdamC (corrected decay), schedule peaking at 1 = AdamW whose coefficient follows it",
         left=lambda h: _adamw(h, coupling="corrected"),
         right=lambda h: _adamw(h, coupling="learning_rate", weight_decay=_at(h["coefficient"])),
         verdict="equal",
@@ -607,12 +607,13 @@ _EQUALITIES = (
             _adam(h),
             scale_by_schedule(h["alpha"]),
             decoupled_weight_decay(h["lam"]),
-            _counted_restarts(7, 3),
+            _counted_restarts(h["first"], 3),
             _SIGN,
         ),
         verdict="equal",
         map_text="T_0 = 7, T_mult = 3: restarts at 7, 28, 91, 280",
-        mutant=_times("lam", 1.01),
+        values={"first": np.int32(7)},
+        mutant=Mutant("first cycle 8", lambda r: {"first": r["first"] + 1}),
         why="Cycle i starts at T_0(T_mult^i − 1)/(T_mult − 1).",
         source=f"{_PAPER}, appendix B.2",
         problem=_problems.REGRESSION,
@@ -696,7 +697,7 @@ _SEPARATIONS = (
     ),
     Relation(
         name="N4",
-        statement="the map of b1 without its initial state",
+        statement="SGDW ≠ heavy ball with L2 under the map of b1, if the buffer starts from zero",
         left=_sgdw,
         right=_sgd_l2,
         verdict="different",
@@ -711,7 +712,7 @@ _SEPARATIONS = (
     ),
     Relation(
         name="N5",
-        statement="the map of b1 under a schedule that changes",
+        statement="SGDW ≠ heavy ball with L2 under the map of b1, if the schedule changes",
         left=_sgdw,
         right=_sgd_l2,
         verdict="different",
