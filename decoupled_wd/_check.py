@@ -26,10 +26,15 @@ def concrete(value: Any) -> float | None:
     return float(value)
 
 
+def is_narrow(dtype: Any) -> bool:
+    """Whether a dtype is floating and narrower than 32 bits."""
+    return jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32
+
+
 def check_float_dtype(name: str, value: Any) -> None:
     """Refuse 16-bit hyperparameters: in bfloat16 a beta of 0.999 is 1 and a decay of 1e-4 is gone."""
     dtype = getattr(value, "dtype", None)
-    if dtype is not None and jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32:
+    if dtype is not None and is_narrow(dtype):
         raise TypeError(
             f"`{name}` is {dtype}, and hyperparameters are never used in 16 bits. Pass a Python "
             "float or a float32 array; under `optax.inject_hyperparams`, which casts to the "

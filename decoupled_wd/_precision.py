@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from decoupled_wd import _tree
+from decoupled_wd._check import is_narrow
 
 
 def warn_of_narrow_moments(**moments: Any) -> None:
@@ -13,7 +13,7 @@ def warn_of_narrow_moments(**moments: Any) -> None:
     narrow = [
         f"`{name}`"
         for name, tree in moments.items()
-        if any(_tree.is_narrow(leaf.dtype) for leaf in jax.tree.leaves(tree))
+        if any(is_narrow(leaf.dtype) for leaf in jax.tree.leaves(tree))
     ]
     if narrow:
         wide = " and ".join(f"{name}_dtype='float32'" for name in moments)

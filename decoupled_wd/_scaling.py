@@ -92,12 +92,14 @@ def scale_by_adam(
         count = optax.safe_increment(state.count)
         correction1 = _moments.bias_correction(b1, count)
         correction2 = _moments.bias_correction(b2, count)
+        correction1_ahead = correction1
+        if nesterov:
+            correction1_ahead = _moments.bias_correction(b1, optax.safe_increment(count))
 
         def leaf(g: jax.Array, m: jax.Array, v: jax.Array) -> tuple[jax.Array, ...]:
             m = _moments.moving_average(g, m, b1)
             v = _moments.moving_average(_moments.squared_norm(g), _moments.real_part(v), b2)
             if nesterov:
-                correction1_ahead = _moments.bias_correction(b1, optax.safe_increment(count))
                 ahead = m / _tree.cast(correction1_ahead, m.dtype)
                 m_hat = _moments.nesterov_average(g / _tree.cast(correction1, g.dtype), ahead, b1)
             else:

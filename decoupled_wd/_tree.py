@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from decoupled_wd._check import check_float_dtype
+from decoupled_wd._check import check_float_dtype, is_narrow
 from decoupled_wd._typing import NumberOrSchedule, Params, Updates
 
 
@@ -116,11 +116,6 @@ def map_leaves_with_state(
 
 def _dtype(x: Any) -> Any:
     return x.dtype if isinstance(x, jax.Array) else jnp.result_type(x)
-
-
-def is_narrow(dtype: Any) -> bool:
-    """Whether a dtype is floating and narrower than 32 bits."""
-    return jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32
 
 
 def cast(x: jax.Array, dtype: Any) -> jax.Array:
