@@ -227,21 +227,21 @@ def _restart_cycle(step: jax.Array, period: Number, period_mult: Number) -> _Cyc
 
     Cycle i starts at period * S_i, where S_i = (period_mult^i - 1) / (period_mult - 1), so i is the
     largest with S_i <= n = step // period. A float logarithm guesses it to within one, which is not
-    good enough; so two are taken off the guess, and integers put back what is too little: S_{i+1} =
+    good enough; so one is taken off the guess, and integers put back what is too little: S_{i+1} =
     period_mult * S_i + 1 <= n just when S_i <= (n - 1) // period_mult, which cannot overflow, nor
     can a power that is below S_i.
     """
     period = jnp.asarray(period, step.dtype)
     period_mult = jnp.asarray(period_mult, step.dtype)
-    n = step // period
+    n = jax.lax.div(step, period)
     grown = jnp.maximum(period_mult, 2)  # Division by zero is no answer where all cycles are alike.
     guess = jnp.log(_float(n) * _float(grown - 1) + 1) / jnp.log(_float(grown))
-    index = jnp.maximum(guess.astype(step.dtype) - 2, 0)
+    index = jnp.maximum(guess.astype(step.dtype) - 1, 0)
     power = _integer_power(grown, index)
-    start = (power - 1) // (grown - 1)
+    start = jax.lax.div(power - 1, grown - 1)
     length = _float(period) * _float(power)
     last = (n - 1) // grown
-    for _ in range(3):
+    for _ in range(2):
         begun = start <= last
         start = jnp.where(begun, grown * start + 1, start)
         length = jnp.where(begun, _float(grown) * length, length)

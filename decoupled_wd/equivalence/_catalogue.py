@@ -132,6 +132,13 @@ def _adam(h: Hyper) -> optax.GradientTransformation:
     return scale_by_adam(h["b1"], h["b2"], h["eps"], h["eps_root"])
 
 
+def _decay_beside_step(h: Hyper) -> optax.GradientTransformation:
+    """AdamW whose rate and decay are apart."""
+    return optax.chain(
+        _adam(h), scale_by_schedule(_at(h["rate"])), decoupled_weight_decay(_at(_l(h))), _SIGN
+    )
+
+
 def _adam_step(h: Hyper) -> optax.GradientTransformation:
     """Adam without decay, finished."""
     return optax.chain(_adam(h), scale_by_schedule(_at(_a(h))), _SIGN)
@@ -171,6 +178,7 @@ def _heavy_ball_map(h: Hyper) -> Hyper:
     }
 
 
+_P_OF_THE_STEP_BEFORE = Mutant("P_{t-1} for P_t", lambda r: {"decays": _previous(r["decays"])})
 _HEAVY_BALL_TEXT = "β' = β(1−λ), λ' = λ(1−β)/α"
 _M0 = np.linspace(-0.2, 0.3, 6)
 
@@ -318,12 +326,7 @@ _EQUALITIES = (
         left=lambda h: optax.chain(
             _adam_step(h), _last_step(lambda theta, u, t: (1 - _l(h)[t]) * (theta + u))
         ),
-        right=lambda h: optax.chain(
-            _adam(h),
-            scale_by_schedule(_at(h["rate"])),
-            decoupled_weight_decay(_at(_l(h))),
-            _SIGN,
-        ),
+        right=_decay_beside_step,
         verdict="equal",
         map=lambda h: {"rate": _a(h) * (1 - _l(h))},
         map_text="a_t → a_t(1−l_t)",
@@ -338,9 +341,11 @@ _EQUALITIES = (
         left=lambda h: optax.chain(
             _adam_step(h), _last_step(lambda theta, u, t: (1 - _l(h)[t]) * theta + u)
         ),
-        right=_adamw,
+        right=_decay_beside_step,
         verdict="equal",
-        mutant=_times("lam", 1.01),
+        map=lambda h: {"rate": _a(h)},
+        map_text="identical",
+        mutant=Mutant("decay after the step", lambda r: {"rate": _a(r) * (1 - _l(r))}),
         why="p ← p(1−l), p ← p − au reads the gradient before either: p(1−l) − au.",
         source="torch.optim.AdamW",
         problem=_problems.REGRESSION,
@@ -390,7 +395,7 @@ _EQUALITIES = (
         verdict="equal",
         map_text="identical for every d_i > 0, λ too",
         values={"eps": 0.0, "d": np.array([1e-3, 0.1, 0.5, 2.0, 30.0, 1e3])},
-        mutant=_times("lam", 1.01),
+        mutant=Mutant("eps = 0.001", lambda r: {"eps": r["eps"] + 1e-3}),
         why="m̂ and √v̂ both take the factor d_i, and the decay sees neither. No gradient may be 0.",
         source="Zhuang et al. 2022, arXiv 2202.00089",
         problem=_problems.REGRESSION,
@@ -438,10 +443,13 @@ _EQUALITIES = (
         name="h1",
         statement="AdamW = a weighted sum of its updates, from the first step on",
         left=_adamw,
-        right=lambda h: optax.chain(_adam(h), scale_by_schedule(_at(_a(h))), _closed_form(_l(h))),
+        right=lambda h: optax.chain(
+            _adam(h), scale_by_schedule(_at(_a(h))), _closed_form(h["decays"])
+        ),
         verdict="equal",
+        map=lambda h: {"decays": _l(h)},
         map_text="θ_t = P_tθ_0 − Σ_k (P_t/P_k) a_k u_k",
-        mutant=_times("lam", 1.01),
+        mutant=_P_OF_THE_STEP_BEFORE,
         why="Unroll θ_t = (1−l_t)θ_{t-1} − a_tu_t, for any updates u.",
         source=_DERIVED,
         problem=_problems.REGRESSION,
@@ -459,7 +467,7 @@ _EQUALITIES = (
         ),
         verdict="equal",
         values={"b1": 0.0, "b2": 0.0, "eps": 0.0},
-        mutant=_times("lam", 1.01),
+        mutant=Mutant("λ per unit of learning rate", lambda r: {"lam": r["alpha"] * r["lam"]}),
         why="g/√(g²) = sign(g).",
         source=_DERIVED,
         problem=_problems.AWAY_FROM_ZERO,
@@ -469,11 +477,11 @@ _EQUALITIES = (
         statement="AdamW with b1 = b2 = eps = 0 = Lion with b1 = 0 and any b2",
         left=_adamw,
         right=lambda h: lionw(
-            h["alpha"], 0.0, h["lion_b2"], weight_decay=h["lam"], schedule=_at(h["eta"])
+            h["alpha"], h["lion_b1"], h["lion_b2"], weight_decay=h["lam"], schedule=_at(h["eta"])
         ),
         verdict="equal",
-        values={"b1": 0.0, "b2": 0.0, "eps": 0.0, "lion_b2": 0.37},
-        mutant=_times("lam", 1.01),
+        values={"b1": 0.0, "b2": 0.0, "eps": 0.0, "lion_b1": 0.0, "lion_b2": 0.37},
+        mutant=Mutant("Lion's b1 = 0.9", lambda r: {"lion_b1": r["lion_b1"] + 0.9}),
         why="Both directions are sign(g).",
         source=_DERIVED,
         problem=_problems.AWAY_FROM_ZERO,
@@ -550,10 +558,11 @@ _EQUALITIES = (
         name="l1",
         statement="AdamW without gradients = one multiplication by the product of (1−η_sλ)",
         left=_adamw,
-        right=lambda h: optax.chain(optax.set_to_zero(), _closed_form(_l(h))),
+        right=lambda h: optax.chain(optax.set_to_zero(), _closed_form(h["decays"])),
         verdict="equal",
+        map=lambda h: {"decays": _l(h)},
         map_text="θ_k = P_k θ_0, state from zero, eps > 0",
-        mutant=_times("lam", 1.01),
+        mutant=_P_OF_THE_STEP_BEFORE,
         why="With m = 0 the direction is 0/(0+eps) = 0, and only the decay is left.",
         source=_DERIVED,
         problem=_problems.SILENT,
@@ -575,7 +584,7 @@ _EQUALITIES = (
         parameters=lambda h, phi: phi + h["anchor"],
         map_text="φ = θ − anchor",
         values={"anchor": np.linspace(-1.0, 2.0, 6)},
-        mutant=_times("lam", 1.01),
+        mutant=Mutant("φ_0 = θ_0", lambda r: {"theta0": r["theta0"] + r["anchor"]}),
         why="Adam commutes with translations, and λ(θ − anchor) = λφ.",
         source="L2-Init (arXiv 2308.11958), L2-SP",
         problem=_problems.REGRESSION,
@@ -587,7 +596,9 @@ _EQUALITIES = (
         right=_adamw,
         verdict="equal",
         map_text="identical: the decay acts once in k micro-steps",
-        mutant=_times("lam", 1.01),
+        mutant=Mutant(
+            "a decay for each of four micro-steps", lambda r: {"lam": 1 - (1 - r["lam"]) ** 4}
+        ),
         why="The accumulated mean gradient is the gradient of the k-fold batch.",
         source="optax.MultiSteps, accumulating in float64",
         problem=_problems.MICRO_BATCHES,
@@ -733,6 +744,7 @@ _SEPARATIONS = (
         left=lambda h: _sgdw(h, weight_decay=0.0),
         right=lambda h: _sgdw(h, in_buffer=False, weight_decay=0.0),
         verdict="different",
+        map_text="same numbers",
         values=_witness_values(_HALVED, alpha=1.0, beta=0.5),
         gap=0.25,
         why="g = 1 twice, η = (1, ½), α = 1, β = ½: steps of 1 and 1 inside, of 1 and 0.75 outside.",
@@ -745,6 +757,7 @@ _SEPARATIONS = (
         left=lambda h: _adamw(h, coupling="none"),
         right=_adamw,
         verdict="different",
+        map_text="same numbers",
         values=_witness_values(_HALVED, alpha=1.0, lam=0.1),
         gap=0.045,
         why="No gradient, η = (1, ½), λ = 0.1: 0.9·0.9 against 0.9·0.95.",
@@ -762,6 +775,7 @@ _SEPARATIONS = (
         ),
         right=lambda h: _multi_steps(_adamw(h)),
         verdict="different",
+        map_text="same numbers",
         values=_witness_values([1.0], alpha=1.0, lam=0.1),
         gap=0.2439,
         why="No gradient, four micro-steps, λ = 0.1: 0.9⁴ against 0.9.",
