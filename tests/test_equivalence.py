@@ -2,10 +2,13 @@
 
 import dataclasses
 import pathlib
+import re
 import subprocess
 import sys
 
 import chex
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -13,81 +16,78 @@ import decoupled_wd.equivalence as eq
 from decoupled_wd import __main__ as command
 from tests.tolerances import RELATIVE
 
-README = pathlib.Path(__file__).parents[1] / "README.md"
-EQUALITIES = [row for row in eq.CATALOGUE if row.verdict == "equal"]
-SEPARATIONS = [row for row in eq.CATALOGUE if row.verdict == "different"]
-REQUIRED = [
-    "a1",
-    "a2",
-    "b1",
-    "b2",
-    "b3",
-    "b4",
-    "b7",
-    "c1",
-    "c3",
-    "d1",
-    "d2",
-    "e1",
-    "e2",
-    "f1",
-    "h1",
-    "i1",
-    "j",
-    "k1",
-    "k2",
-    "l1",
-    "n1",
-    "o",
-    "p3",
-    "p5",
-    "N1",
-    "N3",
-    "N4",
-    "N5",
-    "N6",
-    "N13",
-    "N14",
-    "N16",
-]
+ROOT = pathlib.Path(__file__).parents[1]
+EQUALITIES = [row for row in eq.CATALOGUE if row.verdict in ("bitwise", "rounding")]
+SEPARATIONS = [row for row in eq.CATALOGUE if row.verdict == "never"]
+LIMITS = [row for row in eq.CATALOGUE if row.verdict == "limit"]
+ALL = [*eq.CATALOGUE, *eq.PROPERTIES]
+QUICK = [row for row in ALL if row.quick]
+REQUIRED = """
+a1 a2 b1 b2 b3 b4 b5 b6 b7 b8 b9 b-nesterov b-sgds c1 c2 c3 c4 d1 d2 e1 e2 e3 e4 e5 e6 e7-adamw e7-sgdw
+f1 f2 f3 g1 g2 g3 g4 g5 g6 g7 h1 h2 i1 i1-lion i2 i3-signum i3-qhm i4-linf i4-l2 i4-spectral j k1 k2
+l1 l2 l3 m1 m2 m3 m4 m5 n1 n2 o p1 p2 p3 p4 p5
+N1 N1' N2 N3 N4 N5 N6 N7 N8 N9 N10 N11 N12 N13 N14 N15 N16 N17 N18 N19
+""".split()
+"""The ids of the facts; an id may stand for several rows, such as N10-rotation."""
 
 
 @pytest.fixture(scope="module")
 def paths():
-    """Trajectories of every row, run once."""
+    """Trajectories of every relation, run once."""
     return dict(zip((row.name for row in eq.CATALOGUE), eq.trajectories(eq.CATALOGUE), strict=True))
 
 
 def test_the_catalogue_is_complete_and_its_names_unique():
-    names = [row.name for row in eq.CATALOGUE]
-    assert set(REQUIRED) <= set(names)
-    assert len(names) == len(set(names)) >= 32
+    names = [row.name for row in ALL]
+    assert len(names) == len(set(names)) >= 110
+    assert len(SEPARATIONS) >= 30
+    assert len(QUICK) >= 30
+    covered = set(names) | {name.split("-")[0] for name in names}
+    assert set(REQUIRED) <= covered
 
 
 @pytest.mark.parametrize("row", EQUALITIES, ids=lambda row: row.name)
 def test_both_sides_agree_and_the_mutant_does_not(row, paths):
     left, right, mutant = paths[row.name]
-    chex.assert_shape([left, right, mutant], (1 if row.constant_schedule else 5, 300, 6))
+    chex.assert_equal_shape([left, right, mutant])
     chex.assert_tree_all_finite((left, right, mutant))
     size = np.abs(left).max()
-    chex.assert_trees_all_close(left, right, rtol=0, atol=RELATIVE["relation"] * size)
+    assert row.tolerance <= RELATIVE["relation"]
+    allowed = 0.0 if row.verdict == "bitwise" else row.tolerance * size
+    chex.assert_trees_all_close(left, right, rtol=0, atol=allowed)
     assert np.abs(left - mutant).max() > RELATIVE["mutant"] * size
+    assert np.abs(np.diff(left, axis=1)).max() > RELATIVE["mutant"] * size, "nothing moves"
 
 
 @pytest.mark.parametrize("row", SEPARATIONS, ids=lambda row: row.name)
 def test_the_gap_on_the_witness_is_the_one_stated(row, paths):
     left, right, _ = paths[row.name]
-    gaps = np.abs(left - right).max(axis=(1, 2))
-    chex.assert_trees_all_close(gaps.min(), np.float64(row.gap), rtol=0, atol=RELATIVE["relation"])
-    assert row.gap > 0.01
+    chex.assert_tree_all_finite((left, right))
+    gap = np.abs(left - right).max(axis=(1, 2)).min()
+    if row.gap_is_bound:
+        assert gap >= row.gap
+    else:
+        chex.assert_trees_all_close(gap, np.float64(row.gap), rtol=0, atol=RELATIVE["relation"])
+    assert row.gap > RELATIVE["separation"]
 
 
-@pytest.mark.parametrize("row", eq.CATALOGUE, ids=lambda row: row.name)
+@pytest.mark.parametrize("row", [*LIMITS, *eq.PROPERTIES], ids=lambda row: row.name)
+def test_limits_are_reached_at_their_rates_and_properties_measured_as_stated(row):
+    (report,) = eq.check_relations([row])
+    assert report.holds, eq.text_table([row], [report])
+
+
+@pytest.mark.parametrize("row", ALL, ids=lambda row: row.name)
 def test_a_row_says_what_it_claims_and_why(row):
     assert row.statement
     assert row.why
     assert row.source
-    assert (row.mutant is None) == (row.verdict == "different") == (row.gap is not None)
+    separation = isinstance(row, eq.Relation) and row.verdict == "never"
+    assert (row.mutant is None) == separation
+    if isinstance(row, eq.Relation):
+        assert (row.gap is not None) == separation
+        assert (row.limit is not None) == (row.verdict == "limit")
+        assert ("≠" in row.statement) == separation
 
 
 def test_the_checker_fails_what_is_false():
@@ -95,10 +95,40 @@ def test_the_checker_fails_what_is_false():
     swallowed = dataclasses.replace(true, mutant=eq.Mutant("nothing", lambda r: {}))
     wrong = dataclasses.replace(true, map=lambda h: {"lam": h["lam"]})
     exaggerated = dataclasses.replace(eq.relation("N3"), gap=0.06)
+    bound = dataclasses.replace(eq.relation("N3"), gap=0.06, gap_is_bound=True)
     equal = dataclasses.replace(eq.relation("N3"), right=eq.relation("N3").left)
     nan = dataclasses.replace(true, map=lambda h: {"lam": h["lam"] * np.nan})
-    reports = eq.check_relations([true, swallowed, wrong, exaggerated, equal, nan])
-    assert [report.holds for report in reports] == [True, False, False, False, False, False]
+    inexact = dataclasses.replace(eq.relation("c1"), verdict="bitwise")
+    rows = [true, swallowed, wrong, exaggerated, bound, equal, nan, inexact]
+    reports = eq.check_relations(rows)
+    assert [report.holds for report in reports] == [True, *[False] * 7]
+
+
+def test_the_checker_fails_a_limit_with_another_rate():
+    row = LIMITS[0]
+    steeper = dataclasses.replace(row, limit=row.limit._replace(rate=2 * row.limit.rate))
+    assert [r.holds for r in eq.check_relations([row, steeper])] == [True, False]
+
+
+def test_the_checker_fails_a_property_that_is_not_as_stated():
+    row = eq.Property(
+        "p", "the decay is 0.02", lambda h: h["lam"], 0.02, "as given", "none",
+        mutant=eq.Mutant("lam 1.01 times", lambda h: {"lam": 1.01 * h["lam"]}),
+    )  # fmt: skip
+    wrong = dataclasses.replace(row, expected=0.021)
+    exceeded = dataclasses.replace(row, expected=0.0199, tolerance=0.01, at_most=True)
+    harmless = dataclasses.replace(row, mutant=eq.Mutant("nothing", lambda h: {}))
+    reports = eq.check_relations([row, wrong, exceeded, harmless])
+    assert [report.holds for report in reports] == [True, False, False, False]
+
+
+def test_float32_is_measured_beside_the_verdict():
+    """Not under x64: the backend's own float32, in units in the last place."""
+    (report,) = eq.check_relations([eq.relation("c1")], float32=True)
+    assert report.holds
+    assert 0.5 < report.float32_ulps < 100
+    assert jnp.zeros(()).dtype == jnp.float32
+    assert not jax.config.jax_enable_x64
 
 
 def test_an_unknown_row_is_an_error_that_lists_the_rows():
@@ -106,12 +136,20 @@ def test_an_unknown_row_is_an_error_that_lists_the_rows():
         eq.relation("b99")
 
 
-def test_the_readme_has_the_table_of_the_rows():
-    assert eq.markdown_table(eq.CATALOGUE) in README.read_text(), (
-        "README.md's table is not the catalogue's: paste what "
-        "`python -c 'import decoupled_wd.equivalence as e; print(e.markdown_table(e.CATALOGUE))'` "
-        "prints."
-    )
+def test_the_readme_and_the_docs_have_the_tables_of_the_rows():
+    for file, table in {
+        "README.md": eq.markdown_table(QUICK),
+        "docs/relations.md": eq.full_markdown_table(ALL),
+    }.items():
+        text = (ROOT / file).read_text()
+        assert table in text, f"{file} is not the catalogue's: run `python docs/relations.py`."
+
+
+def test_the_docs_name_only_rows_there_are():
+    text = (ROOT / "docs/adjudications.md").read_text()
+    named = set(re.findall(r"`([\w'-]+)`(?= \()", text))
+    assert named
+    assert named <= {row.name for row in ALL}
 
 
 def test_the_command_prints_rows_and_fails_on_unknown_ones(capsys):
@@ -121,6 +159,16 @@ def test_the_command_prints_rows_and_fails_on_unknown_ones(capsys):
     assert "weight_decay = λ/α" in printed
     assert command.main(["relations", "b99"]) == 2
     assert "b99" in capsys.readouterr().err
+    assert command.main(["explain", "b99"]) == 2
+
+
+def test_the_command_explains_a_row(capsys):
+    assert command.main(["explain", "b3"]) == 0
+    printed = capsys.readouterr().out
+    row = eq.relation("b3")
+    for part in (row.statement, row.source, row.mutant.change, "log-cosh regression", "holds"):
+        assert part in printed
+    assert row.why.split(".")[0] in " ".join(printed.split())
 
 
 def test_the_command_runs_as_a_module():

@@ -175,8 +175,13 @@ FLOORS = [
     ],
     ["_rate", "_alias", "_extend"],
     [
-        "equivalence._relation", "equivalence._problems", "equivalence._catalogue",
-        "equivalence._check", "equivalence._render", "equivalence", "diagnostics", "sweep",
+        "equivalence._relation", "equivalence._problems", "equivalence._rows._chains",
+        *(f"equivalence._rows.{theme}" for theme in (
+            "adaptive", "batches", "closed_form", "momentum", "order", "practice", "properties",
+            "scale_invariant", "scaling", "shape", "sign",
+        )),
+        "equivalence._rows", "equivalence._catalogue", "equivalence._check", "equivalence._render",
+        "equivalence._compare", "equivalence._fit", "equivalence", "diagnostics", "sweep",
     ],
     ["plots", "__main__"],
 ]  # fmt: skip

@@ -6,6 +6,8 @@ RELATIVE = {
     # What the catalogue promises (measured: below 2e-15), and what a mutant must exceed.
     "relation": 1e-10,
     "mutant": 1e-6,
+    # What a separation's witness must show: a gap that is no rounding in any precision.
+    "separation": 1e-3,
     # A float32 cosine of an argument that is itself rounded: pi T_cur / T_i to half an ulp of pi.
     "float32 cosine": 3e-7,
     # A float32 power gamma**t relative to float64, t up to 100: gamma is rounded first, t/2 ulp.

@@ -3,31 +3,53 @@
 A row of `CATALOGUE` holds two chains, the map of their hyperparameters and of their initial states,
 and the verdict. `check_relations` runs rows in float64, both sides in closed loop on a stochastic
 convex problem under five schedules, and reports the deviation beside that of a mutant, the same row
-with one constant of its map changed. `python -m decoupled_wd relations` prints the whole table.
+with one constant of its map changed. A row of `PROPERTIES` is a number that one optimizer is claimed
+to have. `python -m decoupled_wd relations` prints the whole table, `explain` one row in full.
 
-How to add a row: write it in `_catalogue.py`. The checker, the tests and the tables find it there.
+How to add a row: write it in its theme under `_rows`. The checker, the tests and the tables find it
+there.
 """
 
-from decoupled_wd.equivalence._catalogue import CATALOGUE, relation
+from decoupled_wd.equivalence._catalogue import CATALOGUE, PROPERTIES, relation
 from decoupled_wd.equivalence._check import (
     Report,
     Trajectories,
     check_relations,
     trajectories,
 )
-from decoupled_wd.equivalence._relation import Mutant, Problem, Relation
-from decoupled_wd.equivalence._render import markdown_table, text_table
+from decoupled_wd.equivalence._relation import (
+    Interval,
+    Limit,
+    Mutant,
+    Problem,
+    Property,
+    Relation,
+)
+from decoupled_wd.equivalence._render import (
+    explain,
+    full_markdown_table,
+    markdown_table,
+    text_table,
+    verdict_text,
+)
 
 __all__ = [
     "CATALOGUE",
+    "PROPERTIES",
+    "Interval",
+    "Limit",
     "Mutant",
     "Problem",
+    "Property",
     "Relation",
     "Report",
     "Trajectories",
     "check_relations",
+    "explain",
+    "full_markdown_table",
     "markdown_table",
     "relation",
     "text_table",
     "trajectories",
+    "verdict_text",
 ]

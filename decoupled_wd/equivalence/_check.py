@@ -1,6 +1,7 @@
-"""The checker: runs both sides of relations, and measures how far apart they get."""
+"""The checker of the catalogue: runs both sides of relations, and measures how far apart they get."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -8,20 +9,28 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from decoupled_wd.equivalence._relation import Chain, Hyper, Problem, Relation
+from decoupled_wd.equivalence._relation import (
+    Chain,
+    Hyper,
+    Interval,
+    Problem,
+    Property,
+    Relation,
+)
 
-TOLERANCE = 1e-10
-"""Relative deviation that counts as equal: float64 rounding over hundreds of steps stays below 1e-12,
-and what a wrong constant does stays above 1e-6."""
+GAP_TOLERANCE = 1e-10
+"""How well a separation's gap, worked out by hand, must be met."""
+RATE_TOLERANCE = 0.1
+"""How well the slope of log gap against log number must match a limit's rate."""
 _ROWS_A_PROGRAM = 8  # Compiled together they share most of the compiler's fixed costs.
 
 
 class Trajectories(NamedTuple):
-    """Parameters after every step, as float64 arrays of shape (runs, steps, d)."""
+    """What is compared of the parameters, as float64 arrays of shape (runs, steps, d)."""
 
     left: np.ndarray
     right: np.ndarray
-    """In the left side's parameters. One run a schedule; for a family, one a member."""
+    """In the left side's parameters. One run a schedule; for a family or a limit, one a member."""
     mutant: np.ndarray | None
     """The right side with the wrong map."""
 
@@ -32,66 +41,174 @@ class Report(NamedTuple):
     name: str
     verdict: str
     deviation: float
-    """Equality: largest deviation relative to the largest parameter. Separation: the gap."""
+    """Equality: largest deviation relative to the largest parameter. Separation: the gap. Limit: the
+    rate. Property: the number."""
     mutant_deviation: float | None
+    """The same of the mutant."""
     holds: bool
     """Whether the row says the truth and its mutant was caught."""
+    float32_ulps: float | None = None
+    """Equality: the largest deviation in float32 on the present backend, in units in the last place of
+    the largest parameter."""
 
 
-def check_relations(relations: Sequence[Relation]) -> list[Report]:
-    """Run relations in float64 and report on each.
+def check_relations(
+    relations: Sequence[Relation | Property], *, float32: bool | None = None
+) -> list[Report]:
+    """Run rows of the catalogue in float64 on CPU, and report on each.
 
-    An equality holds if the two sides deviate by at most 1e-10 of the largest parameter at every
-    step of every run, and the mutant by more. A separation holds if the gap on its witness is the
-    one stated, to 1e-10.
+    An equality holds if the two sides deviate by at most the row's tolerance at every step of every
+    run, and the mutant by more. A separation holds if the gap on its witness is the one stated, to
+    1e-10. A limit holds if the gap goes to zero at the rate stated, to 0.1 in the exponent, and the
+    mutant's does not. A property holds if the number measured is the one stated, to its tolerance,
+    and the mutant's is not.
 
     Args:
         relations: rows, such as `CATALOGUE`.
+        float32: whether to run equalities in float32 on the present backend as well; None does where
+            that is not a CPU.
 
     Returns:
         A report a row, in order. It raises nothing for a row that does not hold: see `holds`.
     """
-    return [
-        _report(row, paths) for row, paths in zip(relations, trajectories(relations), strict=True)
-    ]
+    if float32 is None:
+        float32 = jax.default_backend() != "cpu"
+    rows = [row for row in relations if isinstance(row, Relation)]
+    reports = {
+        row.name: _report(row, paths) for row, paths in zip(rows, trajectories(rows), strict=True)
+    }
+    if float32:
+        equal = [row for row in rows if row.verdict in ("bitwise", "rounding")]
+        for row, paths in zip(equal, _run_in_groups(equal), strict=True):
+            reports[row.name] = reports[row.name]._replace(float32_ulps=_ulps(paths))
+    properties = [row for row in relations if isinstance(row, Property)]
+    reports |= {report.name: report for report in _check_properties(properties)}
+    return [reports[row.name] for row in relations]
 
 
 def trajectories(relations: Sequence[Relation]) -> list[Trajectories]:
-    """Run relations in float64 on the present backend and give both sides' parameters."""
+    """Run relations in float64 on CPU and give both sides' parameters."""
+    with float64_on_cpu():
+        return _run_in_groups(relations)
+
+
+@contextlib.contextmanager
+def float64_on_cpu() -> Iterator[None]:
+    """Compute in float64, on the CPU: not every accelerator has it."""
+    with jax.enable_x64(True), jax.default_device(jax.local_devices(backend="cpu")[0]):
+        yield
+
+
+def program(relations: Sequence[Relation]) -> Callable[[Sequence[Hyper]], list[tuple[Any, ...]]]:
+    """Compile relations into one program: from each one's numbers, with a leading axis of runs, to
+    each one's paths (left, right, mutant).
+
+    The numbers are arguments, so that drawing others costs no compilation.
+    """
+    return jax.jit(
+        lambda hypers: [_run_row(row, h) for row, h in zip(relations, hypers, strict=True)]
+    )
+
+
+def domains(row: Relation) -> Mapping[str, Interval]:
+    """Where a row claims to hold: the numbers that may be drawn, and from where."""
+    usual = {name: interval for name, interval in _DOMAINS.items() if name not in row.values}
+    return {**usual, **row.domain}
+
+
+def numbers_of(row: Relation) -> Hyper:
+    """The numbers of a row that are not drawn: the checker's, and the row's own."""
+    return {**_NUMBERS, "theta0": row.problem.theta0, **row.values}
+
+
+def relative_deviation(left: np.ndarray, right: np.ndarray) -> float:
+    """The largest deviation, relative to the largest number on the left; NaN if any is."""
+    return float(np.abs(left - right).max() / np.abs(left).max())
+
+
+def _run_in_groups(relations: Sequence[Relation]) -> list[Trajectories]:
     found: list[Trajectories] = []
-    with jax.enable_x64(True):
-        for i in range(0, len(relations), _ROWS_A_PROGRAM):
-            rows = relations[i : i + _ROWS_A_PROGRAM]
-            hypers = [_runs(row) for row in rows]
-            results = jax.jit(lambda hypers, rows=rows: list(map(_run_row, rows, hypers)))(hypers)
-            found += [Trajectories(*jax.tree.map(np.asarray, result)) for result in results]
+    for i in range(0, len(relations), _ROWS_A_PROGRAM):
+        rows = relations[i : i + _ROWS_A_PROGRAM]
+        results = program(rows)([_runs(row) for row in rows])
+        found += [Trajectories(*jax.tree.map(np.asarray, result)) for result in results]
     return found
 
 
 def _report(row: Relation, paths: Trajectories) -> Report:
-    apart = np.abs(paths.left - paths.right).max(axis=(1, 2))
-    if row.verdict == "different":
-        gap = float(apart.min())
-        holds = row.gap is not None and abs(gap - row.gap) <= TOLERANCE
-        return Report(row.name, row.verdict, gap, None, holds)
-    size = np.abs(paths.left).max()
-    deviation = float(apart.max() / size)
+    if row.verdict == "never":
+        gap = float(np.abs(paths.left - paths.right).max(axis=(1, 2)).min())
+        stated = np.nan if row.gap is None else row.gap
+        holds = gap >= stated if row.gap_is_bound else abs(gap - stated) <= GAP_TOLERANCE
+        return Report(row.name, row.verdict, gap, None, bool(holds))
     if paths.mutant is None:
-        return Report(row.name, row.verdict, deviation, None, False)
-    mutant = float(np.abs(paths.left - paths.mutant).max() / size)
-    return Report(row.name, row.verdict, deviation, mutant, deviation <= TOLERANCE < mutant)
+        return Report(row.name, row.verdict, np.nan, None, False)
+    if row.limit is not None:
+        rate, wrong = (_rate(row.limit.values, paths.left, x) for x in (paths.right, paths.mutant))
+        holds = abs(rate - row.limit.rate) <= RATE_TOLERANCE < abs(wrong - row.limit.rate)
+        return Report(row.name, row.verdict, rate, wrong, bool(holds))
+    deviation = relative_deviation(paths.left, paths.right)
+    mutant = relative_deviation(paths.left, paths.mutant)
+    tolerance = 0.0 if row.verdict == "bitwise" else row.tolerance
+    return Report(row.name, row.verdict, deviation, mutant, deviation <= tolerance < mutant)
+
+
+def _rate(values: Sequence[float], left: np.ndarray, right: np.ndarray) -> float:
+    """The slope of log gap against log number, between the first and the last."""
+    gaps = np.abs(left - right).max(axis=(1, 2)) / np.abs(left).max(axis=(1, 2))
+    with np.errstate(divide="ignore"):
+        return float(np.diff(np.log(gaps[[0, -1]]))[0] / np.log(values[-1] / values[0]))
+
+
+def _ulps(paths: Trajectories) -> float:
+    unit = np.spacing(np.float32(np.abs(paths.left).max()))
+    return float(np.abs(paths.left - paths.right).max() / unit)
+
+
+def _check_properties(rows: Sequence[Property]) -> list[Report]:
+    reports = []
+    with float64_on_cpu():
+        for i in range(0, len(rows), _ROWS_A_PROGRAM):
+            group = rows[i : i + _ROWS_A_PROGRAM]
+            for row, measured in zip(group, _measure(group), strict=True):
+                right, wrong = map(float, measured)
+                holds = _as_stated(row, right) and not _as_stated(row, wrong)
+                reports.append(Report(row.name, "property", right, wrong, holds))
+    return reports
+
+
+def _measure(rows: Sequence[Property]) -> list[list[jax.Array]]:
+    given = [{**_NUMBERS, **row.values} for row in rows]
+    changed = [
+        {**h, **row.mutant.apply(h)} if row.mutant else h
+        for row, h in zip(rows, given, strict=True)
+    ]
+    both = [
+        jax.tree.map(lambda *x: np.stack(x), *pair) for pair in zip(given, changed, strict=True)
+    ]
+    measure = jax.jit(
+        lambda hypers: [jax.lax.map(r.measure, h) for r, h in zip(rows, hypers, strict=True)]
+    )
+    return measure(both)
+
+
+def _as_stated(row: Property, measured: float) -> bool:
+    off = abs(measured - row.expected) <= row.tolerance * abs(row.expected)
+    return off and (measured <= row.expected * (1 + 1e-12) or not row.at_most)
 
 
 def _runs(row: Relation) -> Hyper:
     """The numbers of every run of a row, stacked along a leading axis."""
-    steps = jax.tree.leaves(row.problem.batches)[0].shape[0]
-    etas = _schedules(steps)
+    etas = _schedules(row.problem.steps)
     chosen = [etas["constant"]] if row.constant_schedule else list(etas.values())
-    if row.verdict == "different":
-        chosen = [np.asarray(row.values["eta"])]
-    theta0 = row.problem.theta0
-    common = {**_NUMBERS, "theta0": theta0, **row.values}
+    common = dict(numbers_of(row))
+    if "eta" in common:
+        chosen = [np.asarray(common.pop("eta"))]
     runs = [{**common, "eta": eta} for eta in chosen]
+    if row.limit is not None:
+        runs = [
+            {**run, row.limit.name: np.float64(v)} for run in runs[:1] for v in row.limit.values
+        ]
     if row.family:
         members = range(len(next(iter(row.family.values()))))
         runs = [{**runs[0], **{k: v[i] for k, v in row.family.items()}} for i in members]
@@ -110,10 +227,10 @@ def _run_row(row: Relation, hypers: Hyper) -> tuple[Any, ...]:
             def view(phi: jax.Array) -> jax.Array:
                 return row.parameters(numbers, phi)
 
-            return _run(row.right, numbers, row.problem, batches, view)
+            return row.read_right(numbers, _run(row.right, numbers, row.problem, batches, view))
 
         mutant = None if row.mutant is None else right({**mapped, **row.mutant.apply(mapped)})
-        return left, right(mapped), mutant
+        return row.read_left(hyper, left), right(mapped), mutant
 
     return jax.vmap(one)(hypers)
 
@@ -148,6 +265,15 @@ _NUMBERS: Hyper = {
     "b2": np.float64(0.99),
     "eps": np.float64(1e-3),
     "eps_root": np.float64(0.0),
+}
+_DOMAINS: Mapping[str, Interval] = {
+    "alpha": Interval(1e-3, 0.1),
+    "lam": Interval(1e-5, 0.1),
+    "beta": Interval(0.0, 0.95),
+    "b1": Interval(0.0, 0.95),
+    "b2": Interval(0.5, 0.9999),
+    "eps": Interval(1e-8, 1.0),
+    "eps_root": Interval(0.0, 0.1),
 }
 
 

@@ -24,8 +24,8 @@ def _regression(micro_steps: int) -> Problem:
     return Problem("log-cosh regression", _log_cosh_gradient, (x, y), _THETA0)
 
 
-def _given(name: str, gradients: Any, theta0: Any) -> Problem:
-    """Gradients that do not depend on the parameters, one a step."""
+def given(name: str, gradients: Any, theta0: Any) -> Problem:
+    """Open loop: gradients that do not depend on the parameters, one a step."""
     batches = np.asarray(gradients, np.float64)[:, None]
     return Problem(name, lambda theta, batch: batch, batches, np.asarray(theta0, np.float64))
 
@@ -36,15 +36,31 @@ REGRESSION = _regression(micro_steps=1)
 MICRO_BATCHES = _regression(micro_steps=4)
 """The same in four micro-batches a step."""
 
-SILENT = _given("zero gradient", np.zeros((_STEPS, _D)), _THETA0)
+def _scale_invariant_gradient(theta: jax.Array, batch: Any) -> jax.Array:
+    def loss(theta: jax.Array) -> jax.Array:
+        x, y = batch
+        return jnp.log(jnp.cosh(x @ theta / jnp.linalg.norm(theta) - y)).mean()
+
+    return jax.grad(loss)(theta)
+
+
+SCALE_INVARIANT = Problem(
+    "scale-invariant log-cosh regression",
+    _scale_invariant_gradient,
+    REGRESSION.batches,
+    _THETA0,
+)
+"""f_t(theta) = mean_i log cosh(x_i . theta/|theta| - y_i): a loss behind a normalization."""
+
+SILENT = given("zero gradient", np.zeros((_STEPS, _D)), _THETA0)
 
 _SIGNS = np.sign(_RNG.normal(size=(_STEPS, _D)))
-AWAY_FROM_ZERO = _given(
+AWAY_FROM_ZERO = given(
     "given gradients in [0.5, 1.5]", _SIGNS * _RNG.uniform(0.5, 1.5, (_STEPS, _D)), _THETA0
 )
 """A sign of such gradients cannot flip by rounding."""
 
-GROWING = _given(
+GROWING = given(
     "given gradients of growing size",
     _SIGNS * np.cumsum(_RNG.uniform(0.0, 0.1, (_STEPS, _D)), axis=0),
     _THETA0,
@@ -53,7 +69,7 @@ GROWING = _given(
 
 def witness(theta0: list[float], gradients: list[list[float]]) -> Problem:
     """A problem of a few numbers, for separations."""
-    return _given(f"{len(gradients)} given gradients", gradients, theta0)
+    return given(f"{len(gradients)} given gradients", gradients, theta0)
 
 
 def silent_micro_steps(theta0: list[float], micro_steps: int) -> Problem:

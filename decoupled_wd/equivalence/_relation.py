@@ -1,4 +1,4 @@
-"""The record of a relation between two optimizers, and the problems it is tried on."""
+"""The records of the catalogue: relations between two optimizers, and properties of one."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -13,7 +13,15 @@ from decoupled_wd._typing import Number
 Hyper: TypeAlias = Mapping[str, Any]
 """Numbers by name: `alpha`, `lam`, `beta`, ..., `eta` (the schedule, one value a step), `theta0`."""
 Chain: TypeAlias = Callable[[Hyper], optax.GradientTransformation]
-Verdict = Literal["equal", "different"]
+Read: TypeAlias = Callable[[Hyper, jax.Array], jax.Array]
+Verdict = Literal["bitwise", "rounding", "limit", "never"]
+
+
+class Interval(NamedTuple):
+    """Where a number is drawn from, the ends included: by its logarithm if both are positive."""
+
+    low: float
+    high: float
 
 
 class Problem(NamedTuple):
@@ -27,6 +35,15 @@ class Problem(NamedTuple):
     theta0: np.ndarray
     """The start, shape (d,)."""
 
+    @property
+    def steps(self) -> int:
+        """How many steps there are batches for."""
+        return jax.tree.leaves(self.batches)[0].shape[0]
+
+    def first(self, steps: int) -> "Problem":
+        """The same, stopped after so many steps."""
+        return self._replace(batches=jax.tree.map(lambda x: x[:steps], self.batches))
+
 
 class Mutant(NamedTuple):
     """A wrong map: the right one with one constant changed."""
@@ -37,23 +54,34 @@ class Mutant(NamedTuple):
     """The right side's numbers, changed."""
 
 
+class Limit(NamedTuple):
+    """A number on its way to where two optimizers meet."""
+
+    name: str
+    values: tuple[float, ...]
+    rate: float
+    """The gap goes like the number to this power."""
+
+
 def _same(hyper: Hyper) -> Hyper:
     del hyper
     return {}
 
 
-def _as_it_is(hyper: Hyper, phi: jax.Array) -> jax.Array:
+def _as_it_is(hyper: Hyper, x: jax.Array) -> jax.Array:
     del hyper
-    return phi
+    return x
 
 
 @dataclasses.dataclass(frozen=True)
 class Relation:
     """Two chains, the map between them, and whether they move the parameters alike.
 
-    An equality holds for all values of the numbers. A separation names a witness: the problem, the
-    numbers, and the gap that can be worked out by hand; where `family` is given, no member of it
-    does better.
+    The verdicts: `"bitwise"` is equality to the last bit, `"rounding"` equality up to `tolerance` of
+    the largest parameter, both for all numbers that `condition` allows; `"limit"` a gap that goes to
+    zero with a number, at a measured rate; `"never"` a separation. A separation names a witness: the
+    problem, the numbers, and the gap that can be worked out by hand; where `family` is given, no
+    member of it does better.
     """
 
     name: str
@@ -73,17 +101,58 @@ class Relation:
     start: Callable[[Hyper], Hyper] = _same
     """The right side's initial state where it is not what `init` gives: `theta0`, `trace`."""
     start_text: str = "from `init`"
-    parameters: Callable[[Hyper, jax.Array], jax.Array] = _as_it_is
-    """From the right side's parameters to the left's, in which the two are compared."""
+    parameters: Read = _as_it_is
+    """From the right side's parameters to the left's: there its gradient is taken and pulled back,
+    and there the two are compared."""
+    read_left: Read = _as_it_is
+    """What is compared of the left side's path, shape (steps, d): itself, or say its direction."""
+    read_right: Read = _as_it_is
+    """What is compared of the right side's path, after `parameters`."""
     values: Mapping[str, Number] = dataclasses.field(default_factory=dict)
     """Numbers in place of the checker's."""
     right_sees_whole_batch: bool = False
     """Whether the right side takes the micro-steps' batches as one."""
     constant_schedule: bool = False
     """Whether the relation is stated for a constant schedule alone."""
+    condition: str = ""
+    """What is asked of the numbers beyond their usual domains, as printed."""
+    domain: Mapping[str, Interval] = dataclasses.field(default_factory=dict)
+    """Where numbers are drawn from, in place of, or besides, the checker's usual domains."""
+    outside: Mapping[str, Interval] = dataclasses.field(default_factory=dict)
+    """Where the condition is broken, and the equality with it."""
+    tolerance: float = 1e-10
+    """What counts as equal, relative to the largest parameter; 0 for `"bitwise"`."""
     mutant: Mutant | None = None
-    """For an equality: a change that the checker must catch."""
+    """For an equality or a limit: a change that the checker must catch."""
     gap: float | None = None
     """For a separation: the largest distance of the parameters on the witness."""
+    gap_is_bound: bool = False
+    """Whether the gap was found to be at least `gap`, and not worked out by hand."""
     family: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     """For a separation: values of the right side's numbers, of which the closest counts."""
+    limit: Limit | None = None
+    """For a limit: the number that goes, and the rate that is claimed."""
+    quick: bool = False
+    """Whether `relations --quick` runs it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Property:
+    """A number that an optimizer is claimed to have, measured, and where the claim ends."""
+
+    name: str
+    statement: str
+    measure: Callable[[Hyper], jax.Array]
+    """The number, from the numbers by name; it runs in float64 under `jit`."""
+    expected: float
+    why: str
+    source: str
+    tolerance: float = 1e-10
+    """How far the measured number may be off, relative to `expected`."""
+    at_most: bool = False
+    """Whether `expected` is a bound from above that is attained to within `tolerance`."""
+    values: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    condition: str = ""
+    mutant: Mutant | None = None
+    """Numbers changed, for which the claim must fail."""
+    quick: bool = False

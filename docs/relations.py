@@ -1,0 +1,163 @@
+"""Write the tables of relations: README.md's, docs/relations.md, and docs/adjudications.md.
+
+    python docs/relations.py
+
+They are made from the rows that the tests run, which compare them with what is committed.
+"""
+
+import pathlib
+from typing import NamedTuple
+
+import decoupled_wd.equivalence as eq
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+class Claim(NamedTuple):
+    """What is said, what the rows say to it, and which rows."""
+
+    claim: str
+    verdict: str
+    finding: str
+    rows: tuple[str, ...]
+
+
+CLAIMS = (
+    Claim(
+        "With SGD, weight decay equals L2 regularization, with or without momentum.",
+        "Only without.",
+        "Without momentum λ' = λ/α does it under any schedule. With momentum the same two numbers part at "
+        "the second step. An exact map exists, and it needs another momentum coefficient, β(1−λ), and "
+        "another initial buffer, or an exception at the first step; under a schedule both coefficients "
+        "change with the step, and λ' turns negative where the schedule falls fast. PyTorch's decay "
+        "(`momentum`, `weight_decay` in SGD) is the L2 side of it.",
+        ("a1", "N3", "b1", "b2", "b3", "b4", "N4", "N5"),
+    ),
+    Claim(
+        "Equation (2) of “Decoupled Weight Decay Regularization”: a fixed preconditioner with weight "
+        "decay is one with the penalty (λ'/2α)‖θ ⊙ √s‖², λ' = λ/α.",
+        "Misprinted.",
+        "It divides by α twice. The appendix's own proof has (λ'/2)‖θ ⊙ √s‖², and that is what holds; the "
+        "two agree at α = 1 alone.",
+        ("f1", "N11"),
+    ),
+    Claim(
+        "A step of Adam is bounded by α(1−β1)/√(1−β2), which is 3.16 α at the defaults.",
+        "Wrong.",
+        "That is the step after a single spike. The bound for every sequence of gradients is "
+        "(1−β1)/√((1−β2)(1−β1²/β2)), 7.27 at the defaults, and a geometric sequence attains it.",
+        ("adam-bound", "adam-bound-spike", "adam-bound-kingma"),
+    ),
+    Claim(
+        "The decay of AdamW is “fully decoupled” from the learning rate.",
+        "It depends on the library, and on the schedule.",
+        "In the paper the base learning rate does not scale the decay, the schedule does. In Optax, PyTorch "
+        "and Keras both do; in TensorFlow Addons neither does; in AdamC the schedule does twice. The paper's "
+        "and PyTorch's are one family, weight_decay = λ/α, under any schedule; what ignores the schedule is "
+        "another optimizer. None of them is Adam with L2.",
+        ("k1", "k1-nadamw", "k2", "N13", "N1", "layer-rates", "layer-rates-width"),
+    ),
+    Claim(
+        "Decay after the step is the same as decay beside it.",
+        "Up to a change of the learning rate.",
+        "(1−l)(θ − au) is the simultaneous form with the rate a(1−l); with the same rate they part. "
+        "PyTorch decays first and then applies the step of the old gradient: that is the simultaneous "
+        "form itself. With the rate inside the momentum buffer the change of rate works for a constant decay "
+        "alone. Proximal decay is the form after the step with λ/(1+λ).",
+        ("c1", "N8", "c3", "c2", "N9", "d1", "d2"),
+    ),
+    Claim(
+        "AMSGrad is one algorithm.",
+        "It is three.",
+        "The paper corrects no bias; Optax and Keras take the maximum of the corrected second moment, PyTorch "
+        "that of the raw one and corrects afterwards. Each is Adam while its own moment does not fall, and "
+        "they part after a spike.",
+        ("j", "j-pytorch", "N12-adam", "N12-pytorch"),
+    ),
+    Claim(
+        "Adam with a well-chosen L2 coefficient is AdamW.",
+        "Never.",
+        "One step with two weights refutes every constant coefficient of either sign. AdamW is Adam with a "
+        "penalty, but one that changes with the second moment and is added behind it.",
+        ("N1", "adamw-as-penalty", "adamw-as-penalty-in-gradient"),
+    ),
+    Claim(
+        "Gradient accumulation does not change weight decay.",
+        "If the decay is inside.",
+        "Around the whole optimizer, MultiSteps decays once in k micro-steps, as one step on the k-fold batch "
+        "does. Decay outside it acts k times, and no smaller λ makes up for it.",
+        ("o", "N14", "N14-root"),
+    ),
+    Claim(
+        "k steps are one step with k times the learning rate and k times the decay.",
+        "To first order.",
+        "On one gradient the exact numbers are 1 − (1−λ)^k and α times that over λ.",
+        ("k-in-one", "k-in-one-naive"),
+    ),
+    Claim(
+        "`optax.chain(optax.adam(lr), optax.add_decayed_weights(wd))` is AdamW.",
+        "It makes weights grow.",
+        "Behind a finished optimizer the sign is turned already. Before it, the same term is L2 "
+        "regularization.",
+        ("extend-by-chain", "extend-adam", "N1"),
+    ),
+)  # fmt: skip
+
+
+def adjudications() -> str:
+    """The page of claims: each with its verdict and the rows that decide it."""
+    lines = [
+        "# Claims that circulate, and what the rows say",
+        "",
+        "Made by `python docs/relations.py` from the rows that the tests run. `python -m decoupled_wd "
+        "explain NAME` prints a row's proof and runs it.",
+    ]
+    for claim in CLAIMS:
+        lines += ["", f"## “{claim.claim}”", "", f"**{claim.verdict}** {claim.finding}", ""]
+        for name in claim.rows:
+            row = eq.relation(name)
+            text = eq.verdict_text(row)
+            lines.append(f"* `{name}` ({text}): {row.statement}.")
+    return "\n".join(lines) + "\n"
+
+
+def relations() -> str:
+    """The page of all rows."""
+    rows = [*eq.CATALOGUE, *eq.PROPERTIES]
+    never = sum(row.verdict == "never" for row in eq.CATALOGUE)
+    limits = sum(row.verdict == "limit" for row in eq.CATALOGUE)
+    return "\n".join(
+        [
+            "# What equals what",
+            "",
+            f"{len(rows)} rows: {len(eq.CATALOGUE) - never - limits} equalities, {never} separations, "
+            f"{limits} limits, {len(eq.PROPERTIES)} properties. Made by `python docs/relations.py`. "
+            "`python -m decoupled_wd relations` runs them where you are; README.md has the letters.",
+            "",
+            "An equality also holds for numbers drawn at random inside its conditions (50 draws, 30 steps), "
+            "and each row but a separation has a mutant, one constant of its map changed, that must fail.",
+            "",
+            eq.full_markdown_table(rows),
+            "",
+        ]
+    )
+
+
+def readme() -> str:
+    """README.md with the table of its rows renewed."""
+    text = (ROOT / "README.md").read_text()
+    begin = text.index("| row | | statement |")
+    end = text.index("\n\n", begin)
+    quick = [row for row in (*eq.CATALOGUE, *eq.PROPERTIES) if row.quick]
+    return text[:begin] + eq.markdown_table(quick) + text[end:]
+
+
+def main() -> None:
+    """Write the three."""
+    (ROOT / "docs/adjudications.md").write_text(adjudications())
+    (ROOT / "docs/relations.md").write_text(relations())
+    (ROOT / "README.md").write_text(readme())
+
+
+if __name__ == "__main__":
+    main()
