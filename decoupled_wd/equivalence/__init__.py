@@ -6,6 +6,8 @@ convex problem under five schedules, and reports the deviation beside that of a 
 with one constant of its map changed. A row of `PROPERTIES` is a number that one optimizer is claimed
 to have. `python -m decoupled_wd relations` prints the whole table, `explain` one row in full.
 
+`fit` looks for the numbers that bring one family of optimizers closest to another optimizer.
+
 How to add a row: write it in its theme under `_rows`. The checker, the tests and the tables find it
 there.
 """
@@ -17,6 +19,7 @@ from decoupled_wd.equivalence._check import (
     check_relations,
     trajectories,
 )
+from decoupled_wd.equivalence._fit import Fit, Minimiser, fit
 from decoupled_wd.equivalence._relation import (
     Interval,
     Limit,
@@ -36,8 +39,10 @@ from decoupled_wd.equivalence._render import (
 __all__ = [
     "CATALOGUE",
     "PROPERTIES",
+    "Fit",
     "Interval",
     "Limit",
+    "Minimiser",
     "Mutant",
     "Problem",
     "Property",
@@ -46,6 +51,7 @@ __all__ = [
     "Trajectories",
     "check_relations",
     "explain",
+    "fit",
     "full_markdown_table",
     "markdown_table",
     "relation",
