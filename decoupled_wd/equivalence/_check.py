@@ -74,16 +74,14 @@ def check_relations(
     if float32 is None:
         float32 = jax.default_backend() != "cpu"
     rows = [row for row in relations if isinstance(row, Relation)]
-    reports = {
-        row.name: _report(row, paths) for row, paths in zip(rows, trajectories(rows), strict=True)
-    }
+    reports = list(map(_report, rows, trajectories(rows)))
     if float32:
-        equal = [row for row in rows if row.verdict in ("bitwise", "rounding")]
-        for row, paths in zip(equal, _run_in_groups(equal), strict=True):
-            reports[row.name] = reports[row.name]._replace(float32_ulps=_ulps(paths))
-    properties = [row for row in relations if isinstance(row, Property)]
-    reports |= {report.name: report for report in _check_properties(properties)}
-    return [reports[row.name] for row in relations]
+        equal = [i for i, row in enumerate(rows) if row.verdict in ("bitwise", "rounding")]
+        for i, paths in zip(equal, _run_in_groups([rows[i] for i in equal]), strict=True):
+            reports[i] = reports[i]._replace(float32_ulps=_ulps(paths))
+    measured = iter(_check_properties([row for row in relations if isinstance(row, Property)]))
+    compared = iter(reports)
+    return [next(compared if isinstance(row, Relation) else measured) for row in relations]
 
 
 def trajectories(relations: Sequence[Relation]) -> list[Trajectories]:
