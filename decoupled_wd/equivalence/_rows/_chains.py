@@ -19,11 +19,14 @@ from decoupled_wd._decoupled import decoupled_weight_decay
 from decoupled_wd._scaling import scale_by_adam, scale_by_schedule
 from decoupled_wd._typing import Schedule
 from decoupled_wd.equivalence import _problems
-from decoupled_wd.equivalence._relation import Hyper, Mutant
+from decoupled_wd.equivalence._relation import Hyper, Interval, Mutant
 
 PAPER = "Loshchilov and Hutter 2019, arXiv 1711.05101"
 DERIVED = "derived for this catalogue"
 SIGN = optax.scale(-1.0)
+WITHOUT_EPS = {"eps": 0.0, "eps_root": 0.0}
+WITHOUT_EPS_TEXT = "eps = eps_root = 0"
+SOME_EPS = {"eps": Interval(1e-3, 1.0)}
 
 
 # Numbers that change from step to step.
@@ -48,6 +51,11 @@ def previous(values: jax.Array) -> jax.Array:
 
 def but_first(first: Any, rest: jax.Array) -> jax.Array:
     return rest.at[0].set(first)
+
+
+def step_number(h: Hyper) -> jax.Array:
+    """t of every step, from 1."""
+    return jnp.arange(1.0, h["eta"].size + 1)
 
 
 def times(name: str, factor: float) -> Mutant:
@@ -165,6 +173,17 @@ def sgd_l2_of(h: Hyper, in_buffer: bool = True) -> optax.GradientTransformation:
 def plain_sgd_of(h: Hyper, **options: Any) -> optax.GradientTransformation:
     options = {"weight_decay": h["lam"], "schedule": at(h["eta"]), **options}
     return sgdw(h["alpha"], None, **options)
+
+
+def with_decay(direction: optax.GradientTransformation, h: Hyper) -> optax.GradientTransformation:
+    """A direction, finished as the paper finishes Adam's: theta -= eta_t (alpha u + lam theta)."""
+    return optax.chain(
+        direction,
+        scale_by_schedule(h["alpha"]),
+        decoupled_weight_decay(h["lam"]),
+        scale_by_schedule(at(h["eta"])),
+        SIGN,
+    )
 
 
 def multi_steps(tx: optax.GradientTransformation) -> optax.GradientTransformation:

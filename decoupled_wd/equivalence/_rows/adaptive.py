@@ -8,7 +8,6 @@ import numpy as np
 import optax
 
 from decoupled_wd._alias import adam_l2, amsgradw
-from decoupled_wd._decoupled import decoupled_weight_decay
 from decoupled_wd._scaling import AMSGradVariant, scale_by_schedule
 from decoupled_wd.equivalence import _problems
 from decoupled_wd.equivalence._relation import (
@@ -22,11 +21,12 @@ from decoupled_wd.equivalence._relation import (
 from decoupled_wd.equivalence._rows._chains import (
     DERIVED,
     PAPER,
-    SIGN,
     a_t,
     adamw_of,
     at,
     decay_beside_step,
+    step_number,
+    with_decay,
     witness_values,
 )
 
@@ -38,22 +38,6 @@ _BOWL = Problem(
     np.zeros((200, 1)),
     np.array([1.0, 2.0]),
 )
-
-
-def step_number(h: Hyper) -> jax.Array:
-    """t of every step, from 1."""
-    return jnp.arange(1.0, h["eta"].size + 1)
-
-
-def with_decay(direction: optax.GradientTransformation, h: Hyper) -> optax.GradientTransformation:
-    """A direction, finished as the paper finishes Adam's: theta -= eta_t (alpha u + lam theta)."""
-    return optax.chain(
-        direction,
-        scale_by_schedule(h["alpha"]),
-        decoupled_weight_decay(h["lam"]),
-        scale_by_schedule(at(h["eta"])),
-        SIGN,
-    )
 
 
 def _growing(h: Hyper, tx: optax.GradientTransformation) -> optax.GradientTransformation:

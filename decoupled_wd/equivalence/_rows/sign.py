@@ -17,9 +17,9 @@ from decoupled_wd.equivalence._rows._chains import (
     at,
     l_t,
     last_step,
+    with_decay,
     witness_values,
 )
-from decoupled_wd.equivalence._rows.adaptive import with_decay
 
 _CONSTANT = _problems.given(
     "a constant gradient",
