@@ -6,7 +6,7 @@ A is L2 regularization, B to D are weight decay per unit of learning rate, per u
 and per step.
 """
 
-from decoupled_wd import equivalence, hyperparams, masks, schedules
+from decoupled_wd import diagnostics, equivalence, hyperparams, masks, schedules
 from decoupled_wd._alias import (
     adam_l2,
     adamw,
@@ -27,7 +27,12 @@ from decoupled_wd._decoupled import (
 from decoupled_wd._extend import extend_with_decoupled_weight_decay
 from decoupled_wd._restarts import cosine_warm_restarts
 from decoupled_wd._scaling import scale_by_adam, scale_by_amsgrad, scale_by_schedule
-from decoupled_wd.hyperparams import normalized_weight_decay, steps_per_epoch
+from decoupled_wd.hyperparams import (
+    half_life,
+    normalized_weight_decay,
+    steps_per_epoch,
+    timescale,
+)
 from decoupled_wd.schedules import (
     cosine_warm_restarts_schedule,
     cyclical_schedule,
@@ -38,8 +43,10 @@ __version__ = "0.1.0"
 
 __all__ = [
     # Numbers and schedules
+    "half_life",
     "normalized_weight_decay",
     "steps_per_epoch",
+    "timescale",
     "cosine_warm_restarts_schedule",
     "cyclical_schedule",
     "normalized_weight_decay_schedule",
@@ -65,6 +72,7 @@ __all__ = [
     "sgdw",
     "sgdwr",
     # Modules
+    "diagnostics",
     "equivalence",
     "hyperparams",
     "masks",

@@ -30,6 +30,7 @@ def add_penalty(
     """
     _check.check_number_or_schedule("weight_decay", weight_decay, minimum=0.0)
     masks.check_mask(mask)
+    _check.check_tree("toward", toward)
 
     def state_at(count: jax.Array) -> tuple[jax.Array, Any]:
         rate = _tree.scalar("weight_decay", weight_decay, count)
@@ -37,6 +38,8 @@ def add_penalty(
 
     def init(params: Params) -> Any:
         masks.check_decays_something(mask, params)
+        if toward is not None:
+            _tree.check_like("toward", toward, params)
         # The rate of step 0 and not a zero: in a sweep under `shard_map` it varies over devices as
         # the rate does, which a constant would not.
         return state_at(jnp.zeros([], jnp.int32))[1]

@@ -6,6 +6,8 @@ whole grid of hyperparameters.
 
 import difflib
 import math
+import sys
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +19,15 @@ from jax.core import Tracer
 from decoupled_wd._typing import NumberOrSchedule
 
 _INT32_MAX = 2**31 - 1
+_PACKAGES = ("decoupled_wd", "optax", "jax")
+
+
+def warn(message: str) -> None:
+    """Warn at the line that called this library, by itself or through Optax or JAX."""
+    frame, level = sys._getframe(), 1
+    while frame.f_back and frame.f_globals.get("__name__", "").split(".")[0] in _PACKAGES:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, UserWarning, stacklevel=level)
 
 
 def concrete(value: Any) -> float | None:
@@ -105,6 +116,24 @@ def check_integer(name: str, value: Any, *, minimum: int) -> None:
 def as_integer(value: Any) -> Any:
     """A checked integer, free of the user's dtype: products of small integers overflow in int8."""
     return value.astype(jnp.int32) if isinstance(value, Tracer) else int(value)
+
+
+def is_array(value: Any) -> bool:
+    """Whether a value is a number or an array of numbers; bools are neither."""
+    if isinstance(value, (int, float, complex)):
+        return not isinstance(value, bool)
+    dtype = getattr(value, "dtype", None)
+    return isinstance(dtype, np.dtype) and jnp.issubdtype(dtype, jnp.number)
+
+
+def check_tree(name: str, value: Any) -> None:
+    """Require a tree of arrays, as far as can be told without the parameters."""
+    # An Equinox module is callable too, and it is a tree.
+    if value is not None and jax.tree_util.all_leaves([value]) and not is_array(value):
+        raise TypeError(
+            f"`{name}` is {value!r}, and a tree of arrays is needed. Pass one array for every array "
+            "of the parameters, in a tree like theirs."
+        )
 
 
 def check_bool(name: str, value: Any) -> None:

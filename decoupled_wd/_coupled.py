@@ -42,7 +42,8 @@ def add_l2_to_grad(
         gives back the dtype of the updates.
 
     Raises:
-        TypeError: `weight_decay` is neither number nor callable or has 16 bits, `mask` is a scalar.
+        TypeError: `weight_decay` is neither number nor callable or has 16 bits, `mask` is a scalar,
+            `toward` is no tree of arrays, complex parameters have real updates.
         ValueError: `weight_decay` is negative, trees differ, or the mask leaves nothing to decay.
 
     Example:

@@ -2,19 +2,19 @@
 
 import functools
 import math
-import warnings
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.extend import core
 
 from decoupled_wd import _check
 from decoupled_wd._decoupled import decay_finished_step
 from decoupled_wd._rate import COUPLINGS, Coupling, check_decay, decay_per_step
-from decoupled_wd._typing import Mask, NumberOrSchedule, Params
+from decoupled_wd._typing import Mask, NumberOrSchedule, Params, Updates
 
 # By the name of the state: the wrappers that the decay must stand inside of, and what goes wrong.
 _OUTSIDE = {
@@ -33,6 +33,7 @@ _LEARNED_STEP = (
 )  # fmt: skip
 
 _STEPS = 3  # A warm-up begins with a rate of 0.
+_LOOPS = {"cond", "scan", "while"}
 _EXAMPLE = {"kernel": np.zeros((2, 2), np.float32), "bias": np.zeros(2, np.float32)}
 
 
@@ -68,15 +69,17 @@ def extend_with_decoupled_weight_decay(
 
     Raises:
         TypeError: `tx` is not an Optax transformation, or a number is not one.
-        ValueError: `tx` decays already, or is a wrapper that the decay belongs inside of, or finds
-            its own step size and the coupling needs one; at `init` where only then it shows. Decay
+        ValueError: `tx` decays or constrains the weights already, or is a wrapper that the decay
+            belongs inside of, or finds its own step size and the coupling needs one, or a step
+            would remove all of a weight; at `init` where only then it shows. Decay
             is looked for in the first three steps: it is not seen where those have a rate of 0, in
             `optax.contrib.mechanize`, whose first steps are below rounding, in a `tx` built
             from traced numbers, and under a mask that looks at the size of leaves.
 
     Warns:
-        UserWarning: `tx` reads the parameters (LAMB, LARS, Adafactor): the decay stands outside its
-            trust ratio.
+        UserWarning: the step of `tx` depends on the size of the weights (LAMB, LARS, Adafactor,
+            adaptive gradient clipping), and the decay stands outside of that; or a step removes
+            0.5 % or more of a weight.
 
     Example:
         >>> import jax.numpy as jnp
@@ -114,8 +117,13 @@ def extend_with_decoupled_weight_decay(
         )
     check_decay(weight_decay, learning_rate, schedule, coupling)
     rate = decay_per_step(weight_decay, learning_rate, schedule, coupling)
-    _check_optimizer(tx, _EXAMPLE, coupling)
-    _warn_of_trust_ratio(tx)
+    seen = _check_optimizer(tx, _EXAMPLE, coupling)
+    if seen.reads and not seen.learns:  # What learns its step size may well read the parameters.
+        _check.warn(
+            "The step of `tx` depends on the size of the weights (by a trust ratio, as in LAMB, LARS "
+            "and Adafactor, or by adaptive gradient clipping). This decay stands outside of that: a "
+            "step removes the same part of every weight, whatever its size."
+        )
 
     extended = optax.chain(tx, decay_finished_step(rate, mask))
 
@@ -126,48 +134,125 @@ def extend_with_decoupled_weight_decay(
     return optax.GradientTransformationExtraArgs(init, extended.update)
 
 
-def _check_optimizer(tx: optax.GradientTransformation, params: Params, coupling: Coupling) -> None:
+class _Seen(NamedTuple):
+    """What an optimizer is seen to do."""
+
+    names: set[str]  # Of all nodes of its state.
+    learns: str  # How it finds its own step size; empty if it does not.
+    decays: bool  # Its updates depend on the parameters where there is no gradient.
+    reads: bool  # They do anywhere.
+
+
+def _check_optimizer(tx: optax.GradientTransformation, params: Params, coupling: Coupling) -> _Seen:
     """Refuse what decay must not be added to."""
-    names = _state_names(tx, params)
+    seen = _look_at(tx, params)
     for name, reason in _OUTSIDE.items():
-        if name in names:
+        if name in seen.names:
             raise ValueError(f"`tx` holds a {name}: {reason}.")
-    learned = sorted(names.intersection(_LEARNED_STEP))
-    if learned and coupling in ("learning_rate", "corrected"):
+    if seen.learns and coupling in ("learning_rate", "corrected"):
         raise ValueError(
-            f"`tx` holds a {learned[0]} and finds its own step size, so no `learning_rate` tells "
-            f"what coupling={coupling!r} would multiply the decay by. Pass coupling='schedule', or "
-            "the optimizer's own weight decay."
+            f"`tx` {seen.learns} and finds its own step size, so no `learning_rate` tells what "
+            f"coupling={coupling!r} would multiply the decay by. Pass coupling='schedule', or the "
+            "optimizer's own weight decay."
         )
-    if _reads_params(tx, params, _without_gradient):
+    if seen.decays:
         raise ValueError(
-            "`tx` decays the weights already: without a gradient, its update depends on them. "
-            "Build it with weight_decay=0.0 (some, like optax.lion, decay by default)."
+            "`tx` decays the weights already, or constrains them: without a gradient, its update "
+            "depends on them. If that is its weight decay, build it with weight_decay=0.0 (some, "
+            "like optax.lion, decay by default). A constraint, like optax.keep_params_nonnegative, "
+            "goes after the extended optimizer in optax.chain. What shrinks the weights by design, "
+            "like optax.fromage, needs no other decay."
         )
+    return seen
 
 
-def _warn_of_trust_ratio(tx: optax.GradientTransformation) -> None:
-    learned = _state_names(tx, _EXAMPLE).intersection(_LEARNED_STEP)  # They may well read them.
-    if not learned and _reads_params(tx, _EXAMPLE, lambda leaf: np.full(leaf.shape, False)):
-        warnings.warn(
-            "`tx` scales its step by the parameters (a trust ratio, as in LAMB, LARS and "
-            "Adafactor). This decay stands outside of it: a step removes the same part of every "
-            "weight, whatever the ratio.",
-            UserWarning,
-            stacklevel=3,
-        )
+def _look_at(tx: optax.GradientTransformation, params: Params) -> _Seen:
+    """Try an optimizer on small parameters of the same structure, which masks by path look at.
 
-
-def _state_names(tx: optax.GradientTransformation, params: Params) -> set[str]:
-    """The names of all nodes of the optimizer's state."""
+    Numbers tell whether it decays, since a decay of 0 is none: two sets of parameters are compared,
+    which differ where there is no gradient. For hundreds of leaves that is slow, so a trace is
+    searched first for any way from the parameters to the updates.
+    """
     names: set[str] = set()
+    by_loss = decays = reads = False
     try:
-        with jax.ensure_compile_time_eval():
-            state = tx.init(jax.tree.map(_small, params))
+        with jax.ensure_compile_time_eval():  # `init` may run under jit.
+            small = jax.tree.map(_small, params)
+            silent = jax.tree.map(_without_gradient, small)
+            here = jax.tree.map(jnp.asarray, small)
+            there = jax.tree.map(
+                lambda x, m: jnp.asarray(np.where(m, -3 * x, x), x.dtype), small, silent
+            )
+            gradients = jax.tree.map(
+                lambda x, m: jnp.asarray(np.where(m, 0, 1), x.dtype), small, silent
+            )
+            step = _step_with(tx, gradients)
+
+            def first_step(value: jax.Array, theta: Params) -> tuple[Updates, Any]:
+                state = tx.init(theta)
+                jax.tree.leaves(state, is_leaf=lambda n: names.add(type(n).__name__) or False)
+                return step(value, theta, state)
+
+            value = jnp.asarray(optax.tree.vdot(gradients, here))  # And there.
+            traced, shapes = jax.make_jaxpr(first_step, return_shape=True)(value, here)
+            of_value, *of_theta = traced.jaxpr.invars
+            by_loss = any(_reached(traced.jaxpr, [of_value])[: len(jax.tree.leaves(shapes[0]))])
+            if any(_reached(traced.jaxpr, of_theta)):
+                # Compiling takes longest, but a loop would be compiled for every leaf.
+                loops = _LOOPS.intersection(eqn.primitive.name for eqn in traced.jaxpr.eqns)
+                tried = functools.partial(_first_updates, tx.init, step, value)
+                tried = jax.jit(tried) if loops else tried
+                pairs = zip(tried(here), tried(there), strict=True)
+                marks = jax.tree.leaves(silent) * _STEPS
+                for (a, b), m in zip(jax.tree.map(np.asarray, list(pairs)), marks, strict=True):
+                    reads |= not np.array_equal(a, b, equal_nan=True)
+                    decays |= not np.array_equal(a[m], b[m], equal_nan=True)
     except Exception:
-        return names  # A mask or label tree for other parameters; `init` looks at the real ones.
-    jax.tree.leaves(state, is_leaf=lambda node: names.add(type(node).__name__) or False)
-    return names
+        # It cannot be tried: it wants what only training has, or a mask's own parameters, or it was
+        # built from traced numbers.
+        pass
+    learned = sorted(names.intersection(_LEARNED_STEP))
+    learns = (
+        f"holds a {learned[0]}" if learned else "scales its step by the loss" if by_loss else ""
+    )
+    return _Seen(names, learns, decays, reads)
+
+
+def _step_with(
+    tx: optax.GradientTransformation, gradients: Params
+) -> Callable[[jax.Array, Params, Any], tuple[Updates, Any]]:
+    """A step that gives an optimizer all that it may look at."""
+
+    def loss(theta: Params, obj_fn: Any = None) -> jax.Array:
+        del obj_fn  # Line searches refuse a loss that does not take all that others are given.
+        return jnp.asarray(optax.tree.vdot(gradients, theta))
+
+    def step(value: jax.Array, theta: Params, state: Any) -> tuple[Updates, Any]:
+        update = optax.with_extra_args_support(tx).update
+        looks = {"value": value, "grad": gradients, "value_fn": loss, "obj_fn": loss}
+        return update(gradients, state, theta, **looks)
+
+    return step
+
+
+def _first_updates(
+    init: Callable, step: Callable, value: jax.Array, theta: Params
+) -> list[jax.Array]:
+    """The updates of the first steps, the parameters standing still."""
+    found, state = [], init(theta)
+    for _ in range(_STEPS):
+        updates, state = step(value, theta, state)
+        found += jax.tree.leaves(updates)
+    return found
+
+
+def _reached(jaxpr: core.Jaxpr, sources: Sequence[core.Var]) -> list[bool]:
+    """Which outputs may depend on the sources: all of an equation's on all that goes into it."""
+    found = set(sources)
+    for eqn in jaxpr.eqns:
+        if any(isinstance(v, core.Var) and v in found for v in eqn.invars):
+            found.update(eqn.outvars)
+    return [isinstance(v, core.Var) and v in found for v in jaxpr.outvars]
 
 
 def _without_gradient(leaf: np.ndarray) -> np.ndarray:
@@ -181,53 +266,3 @@ def _small(leaf: Any) -> Any:
     # No two entries alike, so that no difference or ratio is 0 by chance.
     entries = np.linspace(0.7, 1.3, math.prod(shape)).reshape(shape)
     return np.asarray(entries, jnp.result_type(leaf))
-
-
-def _reads_params(
-    tx: optax.GradientTransformation, params: Params, silent: Callable[[np.ndarray], np.ndarray]
-) -> bool:
-    """Whether the first updates of some entries are seen to differ between two sets of parameters.
-
-    That is tried on small parameters of the same structure. The entries are those that `silent`
-    marks, and they have no gradient; where it marks none, all, and they have one.
-    """
-    try:
-        with jax.ensure_compile_time_eval():  # `init` may run under jit.
-            here = jax.tree.map(_small, params)
-            marks = jax.tree.map(silent, here)
-            gradients = jax.tree.map(lambda x, m: np.where(m, 0, 1).astype(x.dtype), here, marks)
-            looked_at = jax.tree.map(lambda m: np.logical_or(m, not m.any()), marks)
-            there = jax.tree.map(
-                lambda x, m: np.where(m, -3 * x, x).astype(x.dtype), here, looked_at
-            )
-            first_updates = jax.jit(functools.partial(_first_updates, tx))
-            pairs = zip(
-                jax.tree.map(np.asarray, first_updates(here, gradients)),
-                jax.tree.map(np.asarray, first_updates(there, gradients)),
-                jax.tree.leaves(looked_at) * _STEPS,
-                strict=True,
-            )
-            return any(not np.array_equal(a[m], b[m], equal_nan=True) for a, b, m in pairs)
-    except Exception:
-        # It cannot be tried: it wants what only training has, or a mask's own parameters, or it was
-        # built from traced numbers.
-        return False
-
-
-def _first_updates(
-    tx: optax.GradientTransformation, theta: Params, gradients: Params
-) -> list[jax.Array]:
-    """The updates of the first steps, the parameters standing still."""
-
-    def loss(theta: Params, obj_fn: Any = None) -> jax.Array:
-        """What has these gradients, for optimizers that look at the loss."""
-        del obj_fn  # Line searches refuse a loss that does not take all that others are given.
-        return jnp.asarray(optax.tree.vdot(gradients, theta))
-
-    looks = {"value": loss(theta), "grad": gradients, "value_fn": loss, "obj_fn": loss}
-    update = optax.with_extra_args_support(tx).update
-    found, state = [], tx.init(theta)
-    for _ in range(_STEPS):
-        new, state = update(gradients, state, theta, **looks)
-        found += jax.tree.leaves(new)
-    return found

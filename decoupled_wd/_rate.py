@@ -1,7 +1,6 @@
 """What a decay amounts to per step, under each coupling."""
 
 import math
-import warnings
 from typing import Literal
 
 from decoupled_wd import _check
@@ -72,22 +71,26 @@ def check_decay(
     if len(known) < len(factors) or removed < _MUCH:
         return
     name = "weight_decay" if normalized is None else "normalized_weight_decay"
-    given = known[0] if normalized is None else _check.concrete(normalized)
+    given = known[0] if normalized is None else float(normalized)
     rate = _check.concrete(learning_rate)
     if coupling in ("schedule", "none"):
         other = "optax.adamw, torch.optim.AdamW and Keras multiply it by the learning rate"
-        there, here = "learning_rate", f"{name} * learning_rate"
-        value = None if rate is None or given is None else given * rate
+        there, factor = "learning_rate", rate
     else:
         other = "the paper does not multiply it by the learning rate"
-        there, here = "schedule", f"{name} / learning_rate"
-        value = None if not rate or given is None else given / rate
-    here = here if value is None else f"{name}={value:g}"
+        there, factor = "schedule", 1 / rate if rate else None
     message = (
         f"`{name}` is {given:g}, which with coupling={coupling!r} removes {removed:.2%} of every "
-        "decayed weight per step at the peak of the schedule. If the number comes from elsewhere: "
-        f"{other}; pass coupling={there!r}, or {here} with this coupling."
+        "decayed weight per step at the peak of the schedule."
     )
+    if factor is None or factor < 1:
+        here = f"{name} * learning_rate" if factor is None else f"{name}={given * factor:g}"
+        advice = (
+            f"If the number comes from elsewhere: {other}; pass coupling={there!r}, or {here} with "
+            "this coupling."
+        )
+    else:  # The other convention would remove no less.
+        advice = f"Below {name}={given * _MUCH / removed:g} a step removes less than {_MUCH:.1%}."
     if removed >= 1:
-        raise ValueError(message)
-    warnings.warn(message, UserWarning, stacklevel=4)  # At the call of the optimizer.
+        raise ValueError(f"{message} {advice}")
+    _check.warn(f"{message} {advice}")

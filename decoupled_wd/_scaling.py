@@ -1,5 +1,6 @@
 """Adaptive scaling: Adam and AMSGrad, with Optax's states, and multiplication by a schedule."""
 
+import math
 from typing import Any, Literal
 
 import jax
@@ -58,7 +59,8 @@ def scale_by_adam(
         parameter. It gives back the dtype of the updates and does not read `params`.
 
     Raises:
-        TypeError: a callable or a 16-bit array where a number is meant, a dtype that is none.
+        TypeError: a callable or a 16-bit array where a number is meant, a dtype that is none, a
+            complex one for real parameters.
         ValueError: a beta outside [0, 1), a negative eps, an unknown `eps_placement`.
 
     Example:
@@ -80,8 +82,8 @@ def scale_by_adam(
     nu_dtype = _check.canonical_dtype("nu_dtype", nu_dtype)
 
     def init(params: Params) -> optax.ScaleByAdamState:
-        mu = optax.tree.zeros_like(params, dtype=mu_dtype)
-        nu = optax.tree.zeros_like(params, dtype=nu_dtype)
+        mu = _tree.zeros_like(params, "mu_dtype", mu_dtype)
+        nu = _tree.zeros_like(params, "nu_dtype", nu_dtype)
         warn_of_narrow_moments(mu=mu, nu=nu)
         return optax.ScaleByAdamState(count=jnp.zeros([], jnp.int32), mu=mu, nu=nu)
 
@@ -154,7 +156,8 @@ def scale_by_amsgrad(
         float32 parameter. It gives back the dtype of the updates and does not read `params`.
 
     Raises:
-        TypeError: a callable or a 16-bit array where a number is meant, a dtype that is none.
+        TypeError: a callable or a 16-bit array where a number is meant, a dtype that is none, a
+            complex one for real parameters.
         ValueError: a beta outside [0, 1), a negative eps, an unknown variant.
 
     Example:
@@ -179,11 +182,11 @@ def scale_by_amsgrad(
     nu_dtype = _check.canonical_dtype("nu_dtype", nu_dtype)
 
     def init(params: Params) -> optax.ScaleByAmsgradState:
-        mu = optax.tree.zeros_like(params, dtype=mu_dtype)
-        nu = optax.tree.zeros_like(params, dtype=nu_dtype)
+        mu = _tree.zeros_like(params, "mu_dtype", mu_dtype)
+        nu = _tree.zeros_like(params, "nu_dtype", nu_dtype)
         warn_of_narrow_moments(mu=mu, nu=nu)
         # A buffer of its own: one buffer for nu and nu_max could not be donated.
-        nu_max = optax.tree.zeros_like(params, dtype=nu_dtype)
+        nu_max = _tree.zeros_like(params, "nu_dtype", nu_dtype)
         return optax.ScaleByAmsgradState(jnp.zeros([], jnp.int32), mu, nu, nu_max)
 
     def update(
@@ -227,7 +230,7 @@ def scale_by_lion(b1: Number, b2: Number, mu_dtype: DType) -> optax.GradientTran
     mu_dtype = _check.canonical_dtype("mu_dtype", mu_dtype)
 
     def init(params: Params) -> optax.ScaleByLionState:
-        mu = optax.tree.zeros_like(params, dtype=mu_dtype)
+        mu = _tree.zeros_like(params, "mu_dtype", mu_dtype)
         warn_of_narrow_moments(mu=mu)
         return optax.ScaleByLionState(count=jnp.zeros([], jnp.int32), mu=mu)
 
@@ -252,7 +255,9 @@ def trace(decay: Number, nesterov: bool, accumulator_dtype: DType) -> optax.Grad
     accumulator_dtype = _check.canonical_dtype("accumulator_dtype", accumulator_dtype)
 
     def init(params: Params) -> optax.TraceState:
-        return optax.TraceState(trace=optax.tree.zeros_like(params, dtype=accumulator_dtype))
+        return optax.TraceState(
+            trace=_tree.zeros_like(params, "accumulator_dtype", accumulator_dtype)
+        )
 
     def update(
         updates: Updates, state: Any, params: Params | None = None
@@ -312,7 +317,7 @@ def scale_by_schedule(schedule: NumberOrSchedule | None) -> optax.GradientTransf
         updates: Updates, state: Any, params: Params | None = None
     ) -> tuple[Updates, optax.ScaleByScheduleState]:
         del params
-        value = _tree.scalar("schedule", multiplier, state.count)
+        value = _tree.scalar("schedule", multiplier, state.count, minimum=-math.inf)
         updates = _tree.map_leaves(lambda u: u * _tree.cast(value, u.dtype), updates)
         return updates, optax.ScaleByScheduleState(count=optax.safe_increment(state.count))
 

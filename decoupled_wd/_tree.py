@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from decoupled_wd._check import check_float_dtype, is_narrow
+from decoupled_wd._check import check_float_dtype, concrete, is_array, is_narrow
 from decoupled_wd._typing import NumberOrSchedule, Params, Updates
 
 
@@ -35,6 +35,52 @@ def check_params(params: Params | None) -> None:
         )
 
 
+def check_like(name: str, tree: Any, params: Params) -> None:
+    """Require in `tree` an array of the same shape for every array of the parameters.
+
+    Where it has none that is not known to be wrong: the leaf may get no updates.
+    """
+    if not jax.tree.leaves(params):  # All masked away, or what `optax.tree.map_params` passes.
+        return
+    # NNX Variables count as arrays: `init` sees them in the parameters, and `update` does not.
+    keyed, treedef = jax.tree_util.tree_flatten_with_path(
+        params, is_leaf=lambda node: is_absent(node) or is_array(node)
+    )
+    try:
+        leaves = treedef.flatten_up_to(tree)
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"`{name}` and `params` must be trees of the same structure, and they differ: {error}. "
+            f"Pass a `{name}` with an array for every array of the parameters."
+        ) from None
+    for (path, parameter), leaf in zip(keyed, leaves, strict=True):
+        if not _is_inexact(parameter) or is_absent(leaf):
+            continue
+        at = f"`{name}` at {path_name(path)!r}"
+        if not is_array(leaf):
+            raise TypeError(
+                f"{at} is {leaf!r}, and an array of shape {jnp.shape(parameter)} is needed."
+            )
+        if jnp.shape(leaf) != jnp.shape(parameter):
+            raise ValueError(
+                f"{at} is of shape {jnp.shape(leaf)}, and the parameter there has shape "
+                f"{jnp.shape(parameter)}. Pass a `{name}` of the same shapes."
+            )
+
+
+def zeros_like(params: Params, name: str, dtype: Any) -> Any:
+    """Zeros for a state, in the dtype that the argument `name` asks for; the parameters' if None."""
+    if dtype is not None and _is_complex(dtype):
+        for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+            if not _is_complex(_dtype(leaf)):
+                raise TypeError(
+                    f"`{name}` is {dtype}, and the parameters at {path_name(path)!r} are "
+                    f"{_dtype(leaf)}: what is kept of a real leaf is real. Pass {name}=None, with "
+                    "which every leaf keeps its own dtype, or a real dtype."
+                )
+    return optax.tree.zeros_like(params, dtype=dtype)
+
+
 def _columns(updates: Updates, beside: dict[str, Any]) -> tuple[Any, list[tuple[Any, ...]]]:
     """The structure of the updates, and each of their leaves with what stands beside it."""
     leaves, treedef = jax.tree.flatten(updates, is_leaf=is_absent)
@@ -53,11 +99,10 @@ def _columns(updates: Updates, beside: dict[str, Any]) -> tuple[Any, list[tuple[
 def _check_column(updates: Updates, index: int, column: tuple[Any, ...], names: list[str]) -> None:
     update, *rest = column
     shape = jnp.shape(update)
-    inexact = jnp.issubdtype(_dtype(update), jnp.inexact)
+    inexact = _is_inexact(update)
     if inexact and all(leaf is not None and jnp.shape(leaf) == shape for leaf in rest):
         return
-    keyed, _ = jax.tree_util.tree_flatten_with_path(updates, is_leaf=is_absent)
-    path = path_name(keyed[index][0])
+    path = _path_of(updates, index)
     if not inexact:
         raise TypeError(
             f"`updates` at {path!r} have dtype {_dtype(update)}, and floating or complex updates "
@@ -70,6 +115,27 @@ def _check_column(updates: Updates, index: int, column: tuple[Any, ...], names: 
                 f"`{name}` at {path!r} is {given}, and the updates there have shape {shape}. Pass "
                 f"the `{name}` that the updates were computed for."
             )
+
+
+def _check_no_part_is_lost(
+    updates: Updates, index: int, column: tuple[Any, ...], names: list[str]
+) -> None:
+    """Refuse complex arrays beside real updates, which have no place for the imaginary part."""
+    update, *rest = column
+    if _is_complex(_dtype(update)):
+        return
+    for name, leaf in zip(names, rest, strict=True):
+        if _is_complex(_dtype(leaf)):
+            raise TypeError(
+                f"`{name}` at {_path_of(updates, index)!r} have dtype {_dtype(leaf)}, and the "
+                f"updates there {_dtype(update)}, which would lose the imaginary part. Pass complex "
+                f"updates for complex `{name}`."
+            )
+
+
+def _path_of(updates: Updates, index: int) -> str:
+    keyed, _ = jax.tree_util.tree_flatten_with_path(updates, is_leaf=is_absent)
+    return path_name(keyed[index][0])
 
 
 def map_leaves(
@@ -93,6 +159,7 @@ def map_leaves(
             continue
         arrays, rest = column[: len(names) + 1], column[len(names) + 1 :]
         _check_column(updates, index, arrays, names)
+        _check_no_part_is_lost(updates, index, arrays, names)
         new.append(cast(f(*map(widen, arrays), *rest), _dtype(column[0])))
     return treedef.unflatten(new)
 
@@ -118,6 +185,14 @@ def _dtype(x: Any) -> Any:
     return x.dtype if isinstance(x, jax.Array) else jnp.result_type(x)
 
 
+def _is_inexact(x: Any) -> bool:
+    return is_array(x) and jnp.issubdtype(_dtype(x), jnp.inexact)
+
+
+def _is_complex(dtype: Any) -> bool:
+    return jnp.issubdtype(dtype, jnp.complexfloating)
+
+
 def cast(x: jax.Array, dtype: Any) -> jax.Array:
     """`x` as `dtype`; itself if it is that already."""
     return x if x.dtype == dtype and not x.weak_type else x.astype(dtype)
@@ -134,18 +209,28 @@ def like(number: Any, x: jax.Array) -> Any:
     return number if type(number) in (int, float) else cast(jnp.asarray(number), x.dtype)
 
 
-def scalar(name: str, value: NumberOrSchedule, count: jax.Array) -> jax.Array:
+def scalar(
+    name: str, value: NumberOrSchedule, count: jax.Array, *, minimum: float = 0.0
+) -> jax.Array:
     """The value of a number or schedule at step `count`, in the default float dtype.
 
     A number and a schedule that returns it become the same bits here, so that either may stand in
-    for the other.
+    for the other. `minimum` is asked of what a schedule returns where that is concrete, so not under
+    `jit`; a number was checked when it was given.
     """
-    value = value(count) if callable(value) else value
-    if value is None or jnp.ndim(value):
-        given = "None" if value is None else f"an array of shape {jnp.shape(value)}"
-        raise TypeError(f"`{name}` returned {given}, and a schedule must return a scalar.")
-    check_float_dtype(name, value)
-    return jnp.asarray(value, default_float())
+    number = value(count) if callable(value) else value
+    if number is None or jnp.ndim(number) or jnp.iscomplexobj(number):
+        kind = "None"
+        if number is not None:
+            kind = f"an array of shape {jnp.shape(number)} and dtype {jnp.result_type(number)}"
+        raise TypeError(f"`{name}` returned {kind}, and a schedule must return a real scalar.")
+    check_float_dtype(name, number)
+    known = concrete(number) if callable(value) else None
+    if known is not None and known < minimum:
+        raise ValueError(
+            f"`{name}` returned {known:g}, and a schedule must return {minimum:g} or more."
+        )
+    return jnp.asarray(number, default_float())
 
 
 def default_float() -> Any:

@@ -1,5 +1,8 @@
 """Choosing the number: decay from budgets, with units."""
 
+import math
+
+import jax
 import jax.numpy as jnp
 
 from decoupled_wd import _check
@@ -75,3 +78,72 @@ def decay_of_budget(
         for x in (normalized_weight_decay, batch_size, dataset_size, epochs)
     )
     return lam * (b / (n * t)) ** 0.5
+
+
+def timescale(weight_decay: Number, steps_per_epoch: Number = 1) -> jax.Array:
+    r"""Turn a decay into the length of its memory: how many of the last updates the weights hold.
+
+    $$\tau = \frac{1}{\lambda n}$$
+
+    Weights under decay are a moving average of $-u/\lambda$ with rate $\lambda$, u the updates: what
+    is older than some $\tau$ is forgotten. That is the number to keep when the batch size changes.
+
+    Args:
+        weight_decay: $\lambda$, per step, in [0, 1); `weight_decay` under `coupling="learning_rate"`
+            is to be multiplied by the learning rate first. 0 is never forgotten: infinity.
+        steps_per_epoch: n; with the default $\tau$ is in steps, and with the steps of an epoch in
+            epochs. Positive.
+
+    Returns:
+        $\tau$, a scalar in the default float dtype.
+
+    Raises:
+        TypeError: not a number, or one of 16 bits.
+        ValueError: a decay outside [0, 1), a `steps_per_epoch` of 0 or less.
+
+    Example:
+        >>> float(timescale(0.125)), float(timescale(0.125, steps_per_epoch=4))
+        (8.0, 2.0)
+
+    Source: Wang and Aitchison, arXiv 2405.13698, whose $\tau_{iter}$ and $\tau_{epoch}$ these are.
+    """
+    return times_of_decay(*_decay_and_epoch(weight_decay, steps_per_epoch))[0]
+
+
+def half_life(weight_decay: Number, steps_per_epoch: Number = 1) -> jax.Array:
+    r"""Turn a decay into the time in which a weight without gradient loses half of its size.
+
+    $$h = \frac{\ln 2}{-n \ln(1 - \lambda)}$$
+
+    Args:
+        weight_decay: $\lambda$, per step, in [0, 1), as in `timescale`.
+        steps_per_epoch: n; with the default h is in steps, and with the steps of an epoch in epochs.
+            Positive.
+
+    Returns:
+        h, a scalar in the default float dtype; infinity without decay.
+
+    Raises:
+        TypeError: not a number, or one of 16 bits.
+        ValueError: a decay outside [0, 1), a `steps_per_epoch` of 0 or less.
+
+    Example:
+        >>> float(half_life(0.5)), float(half_life(0.5, steps_per_epoch=4))
+        (1.0, 0.25)
+
+    Source: $(1 - \lambda)^h = 1/2$.
+    """
+    return times_of_decay(*_decay_and_epoch(weight_decay, steps_per_epoch))[1]
+
+
+def times_of_decay(lam: jax.Array, n: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """`timescale` and `half_life` of numbers that are checked already."""
+    return 1 / (lam * n), math.log(2) / (-jnp.log1p(-lam) * n)
+
+
+def _decay_and_epoch(weight_decay: Number, steps_per_epoch: Number) -> tuple[jax.Array, jax.Array]:
+    _check.check_number("weight_decay", weight_decay, minimum=0.0, below=1.0)
+    _check.check_number("steps_per_epoch", steps_per_epoch, minimum=0.0)
+    if _check.concrete(steps_per_epoch) == 0:
+        raise ValueError("`steps_per_epoch` is 0, and a positive number is needed.")
+    return jnp.asarray(weight_decay, default_float()), jnp.asarray(steps_per_epoch, default_float())

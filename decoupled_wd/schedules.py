@@ -10,6 +10,8 @@ from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 
 from decoupled_wd import _check, _tree, hyperparams
 from decoupled_wd._typing import Number, NumberOrSchedule, Schedule
@@ -263,15 +265,25 @@ def _integer_power(base: jax.Array, exponent: jax.Array) -> jax.Array:
 
 
 def _integer_step(step: jax.Array) -> jax.Array:
-    """`step` as a signed integer array."""
+    """`step` as a signed integer array, and 0 for what is before it.
+
+    `optax.join_schedules` asks all its schedules about every step, counted from where each begins,
+    and throws away what is before; so a negative step gets an answer and no error.
+    """
+    widest = jax.dtypes.canonicalize_dtype(jnp.int64)
+    last = jnp.iinfo(widest).max
+    if not isinstance(step, Tracer) and np.max(np.asarray(step), initial=0) > last:
+        raise ValueError(
+            f"the step is {step}, and at most {last} is needed: steps are counted in {widest}."
+        )
     count = jnp.asarray(step)
     if not jnp.issubdtype(count.dtype, jnp.integer):
         raise TypeError(
             f"the step is {step!r}, and an integer is needed: a restart falls on a whole step. "
             "Count steps, not epochs."
         )
-    wide = jnp.iinfo(count.dtype).bits == 64
-    return count.astype(jnp.int64 if wide else jnp.int32)
+    wide = jnp.iinfo(count.dtype).max > jnp.iinfo(jnp.int32).max
+    return jnp.maximum(count.astype(widest if wide else jnp.int32), 0)
 
 
 def _float(x: Number) -> jax.Array:

@@ -59,6 +59,14 @@ NOT_A_DTYPE = {
     "a number": 3,
     "an array": np.ones(1),
 }
+NOT_A_TREE = {
+    "a bool": True,
+    "a bool array": np.array([True]),
+    "a string": "0.1",
+    "a string array": np.array("0.1"),
+    "a callable": lambda params: params,
+    "a type": dict,
+}
 NOT_AN_OPTION = {"None": None, "a number": 3, "an array": np.ones(2), "a callable": len}
 
 INTEGERS = ("batch_size", "dataset_size", "period", "period_mult", "step_size", "warmup")
@@ -85,6 +93,8 @@ def bad_values(function, name):
     if options(annotation):
         wrong = {k: (v, TypeError) for k, v in NOT_AN_OPTION.items()}
         return wrong | {"a word": ("nonsense", ValueError)}
+    if name == "toward":
+        return {k: (v, TypeError) for k, v in NOT_A_TREE.items()}
     if name.endswith("_dtype"):
         return {k: (v, TypeError) for k, v in NOT_A_DTYPE.items()}
     return {}
@@ -225,6 +235,10 @@ def rows(**table):
     another_step_in_epochs=(
         lambda: dwd.cyclical_schedule(2)(jnp.float32(1)), TypeError, "integer is needed",
     ),
+    one_of_the_steps_above_int32=(
+        lambda: dwd.cosine_warm_restarts_schedule(2)(np.array([0, 2**32])), ValueError,
+        "at most 2147483647 is needed",
+    ),
     a_state_without_decay=(
         lambda: dwd.applied_weight_decay(optax.adam(0.1).init(jnp.ones(1))), ValueError,
         "`state` holds no DecoupledWeightDecayState",
@@ -301,6 +315,148 @@ def test_a_schedule_that_returns_16_bits_is_refused(tx):
         tx(weight_decay=lambda step: jnp.bfloat16(0.001)).init(small_params())
 
 
+REAL = {"bias": small_params("complex64")["bias"], "kernel": small_params()["kernel"]}
+"""A tree with one real leaf, the kernel."""
+
+
+@pytest.mark.parametrize(
+    ("tx", "dtype"),
+    [
+        pytest.param(tx, name, id=f"{tx}-{name}")
+        for tx in public_transformations()
+        for name in parameters(tx.function)
+        if name.endswith("_dtype")
+    ],
+)
+def test_a_complex_moment_of_a_real_leaf_is_refused_at_init(tx, dtype):
+    beside = {"momentum": 0.9} if tx.takes("momentum") else {}
+    built = tx(**beside, **{dtype: "complex64"})
+    says = f"`{dtype}` is complex64, and the parameters at 'kernel' are float32.*{dtype}=None"
+    with pytest.raises(TypeError, match=says):
+        built.init(REAL)
+    built.init(small_params("complex64"))
+
+
+@each_reader
+def test_real_updates_of_complex_params_are_refused(tx):
+    params = small_params()
+    built = tx()
+    with pytest.raises(
+        TypeError, match="`params` at 'bias' have dtype complex64, and the updates there float32"
+    ):
+        built.update(params, built.init(params), REAL)
+
+
+@pytest.mark.parametrize("decay", [dwd.decoupled_weight_decay, dwd.add_l2_to_grad])
+def test_a_complex_anchor_of_real_params_is_refused(decay):
+    tx, params = decay(0.5, toward=REAL), small_params()
+    with pytest.raises(TypeError, match="`toward` at 'bias' have dtype complex64"):
+        tx.update(params, tx.init(params), params)
+
+
+@pytest.mark.parametrize("decay", [dwd.decoupled_weight_decay, dwd.add_l2_to_grad])
+def test_complex_updates_of_real_params_stay_whole(decay):
+    tx, params = decay(0.5), jnp.array([4.0])
+    updates, _ = tx.update(jnp.array([1 + 1j]), tx.init(params), params)
+    chex.assert_trees_all_equal(updates, jnp.array([3 + 1j]))
+
+
+# What schedules return
+
+SCHEDULED = [
+    pytest.param(tx, name, id=f"{tx}-{name}")
+    for tx in public_transformations()
+    for name, parameter in parameters(tx.function).items()
+    if takes(parameter.annotation, NumberOrSchedule) and tx.function is not dwd.scale_by_schedule
+]
+each_scheduled = pytest.mark.parametrize(("tx", "name"), SCHEDULED)
+
+
+def one_update(tx, name, schedule):
+    """Updates under a schedule, in a place of the chain that takes one."""
+    coupling = {"coupling": "learning_rate"} if tx.takes("coupling") else {}
+    needed = {"learning_rate": 0.01} if tx.takes("tx") else {}
+    built, params = tx(**{**coupling, **needed, name: schedule}), small_params()
+    return built.update(params, built.init(params), params)[0]
+
+
+def test_introspection_finds_the_scheduled_arguments():
+    assert {row.values[1] for row in SCHEDULED} == {"weight_decay", "schedule", "learning_rate"}
+    assert len(SCHEDULED) >= 15
+
+
+@each_scheduled
+def test_a_schedule_that_returns_a_negative_number_is_refused_by_name(tx, name):
+    with pytest.raises(ValueError, match=rf"`{name}` returned -0\.25, and .* 0 or more"):
+        one_update(tx, name, lambda step: -0.25 * (step + 1))
+
+
+@each_scheduled
+def test_what_a_schedule_returns_is_not_known_under_jit(tx, name):
+    jax.jit(lambda: one_update(tx, name, lambda step: -0.25 * (step + 1)))()
+
+
+@each_scheduled
+def test_a_schedule_that_falls_to_zero_is_fine(tx, name):
+    one_update(tx, name, lambda step: 0.001 * step)
+
+
+@each_scheduled
+@pytest.mark.parametrize("value", [1j, jnp.complex64(1)], ids=["Python", "array"])
+def test_a_schedule_that_returns_a_complex_number_is_refused_by_name(tx, name, value):
+    with pytest.raises(TypeError, match=f"`{name}` returned .*complex.*a real scalar"):
+        one_update(tx, name, lambda step: value)
+
+
+OF_STEPS = {
+    "cosine": dwd.cosine_warm_restarts_schedule(3, 2, eta_min=0.25),
+    "warm-up": dwd.cosine_warm_restarts_schedule(3, warmup=2),
+    "normalized": dwd.normalized_weight_decay_schedule(
+        0.1, batch_size=1, dataset_size=3, period=1, period_mult=2
+    ),
+    "triangular2": dwd.cyclical_schedule(3, mode="triangular2", eta_min=0.25),
+    "exp_range": dwd.cyclical_schedule(3, mode="exp_range", gamma=0.5),
+}
+each_of_steps = pytest.mark.parametrize("schedule", OF_STEPS.values(), ids=OF_STEPS)
+
+
+@each_of_steps
+def test_before_the_first_step_a_schedule_is_what_it_is_there(schedule):
+    before = np.array([-1, -2, -3, -7, -(2**31)], np.int32)
+    first = np.full(5, schedule(0))
+    chex.assert_trees_all_equal(np.asarray(schedule(before)), first)
+    chex.assert_trees_all_equal(np.asarray(jax.jit(schedule)(before)), first)
+
+
+@each_of_steps
+def test_a_schedule_may_come_second_in_join_schedules(schedule):
+    joined = optax.join_schedules([optax.constant_schedule(0.5), schedule], [5])
+    expected = [np.float32(0.5)] * 5 + [schedule(step) for step in range(5)]
+    chex.assert_trees_all_equal(np.stack([joined(step) for step in range(10)]), np.stack(expected))
+
+
+@each_of_steps
+@pytest.mark.parametrize(
+    "step", [2**31, np.uint32(2**31 + 1), np.int64(2**32), jnp.uint32(2**31 + 1)], ids=repr
+)
+def test_a_step_above_int32_is_refused_or_in_64_bits_right(schedule, step):
+    with pytest.raises(ValueError, match=f"step is {step}, and at most 2147483647 is needed"):
+        schedule(step)
+    with jax.enable_x64(True):
+        wide = schedule(np.int64(step))
+        for way in (schedule, jax.jit(schedule)):
+            chex.assert_trees_all_equal(way(step), wide)
+        with pytest.raises(ValueError, match=r"at most 9223372036854775807 is needed.*in int64"):
+            schedule(np.uint64(2**63))
+
+
+def test_a_multiplier_alone_may_turn_the_sign():
+    updates, _ = (tx := dwd.scale_by_schedule(lambda step: -2.0)).update(
+        jnp.ones(1), tx.init(jnp.ones(1))
+    )
+    chex.assert_trees_all_equal(updates, jnp.array([-2.0]))
+
+
 # Decay that is too large
 
 PER_STEP = {
@@ -331,16 +487,16 @@ def test_introspection_finds_the_coupled_optimizers():
 @each_coupled
 @each_coupling
 @pytest.mark.parametrize("removed", [0.5, 0.01])
-def test_a_large_decay_is_a_warning_that_gives_the_other_convention_its_number(
-    tx, coupling, removed
+@pytest.mark.parametrize("alpha", [0.125, 8.0])
+def test_a_large_decay_is_a_warning_that_gives_the_number_of_the_convention_that_removes_less(
+    tx, coupling, removed, alpha
 ):
-    alpha = 0.125
     decay = removed / PER_STEP[coupling](1, alpha)
     option, number = OTHER[coupling]
-    says = (
-        f"`weight_decay` is {decay:g}.*coupling={coupling!r} removes {removed:.2%}"
-        f".*{option}.*weight_decay={number(decay, alpha):g}"
-    )
+    advice = f"{option}, or weight_decay={number(decay, alpha):g} with this coupling"
+    if number(decay, alpha) > decay:
+        advice = f"schedule. Below weight_decay={decay * 0.005 / removed:g} .* less than 0.5%"
+    says = f"`weight_decay` is {decay:g}.*coupling={coupling!r} removes {removed:.2%}.*{advice}"
     with pytest.warns(UserWarning, match=says) as record:
         tx(learning_rate=alpha, weight_decay=decay, coupling=coupling)
     assert len(record) == 1
@@ -415,6 +571,9 @@ LARGE = {
     "adamwr": lambda: dwd.adamwr(0.1, 0.02, batch_size=1, dataset_size=4, period=1),
     "sgdwr": lambda: dwd.sgdwr(0.1, 0.02, batch_size=1, dataset_size=4, period=1),
     "extend": lambda: dwd.extend_with_decoupled_weight_decay(optax.adam(0.1), 0.01),
+    "injected": lambda: optax.inject_hyperparams(dwd.adamw, "weight_decay")(
+        0.1, weight_decay=0.01
+    ).init(jnp.ones(1)),
 }
 
 
@@ -422,6 +581,28 @@ LARGE = {
 def test_the_warning_points_once_at_the_line_that_builds(build):
     with pytest.warns(UserWarning, match="of every decayed weight") as record:
         build()
+    assert [warning.filename for warning in record] == [__file__]
+    assert record[0].lineno in {line for *_, line in build.__code__.co_lines()}
+
+
+ONLY_MU = "^`mu` will((?!nu).)* Pass mu_dtype='float32' to((?!nu).)*$"
+NARROW_MOMENTS = {
+    "mu": (functools.partial(dwd.adamw, nu_dtype="float32"), ONLY_MU),
+    "nu": (
+        functools.partial(dwd.adamw, mu_dtype="float32"),
+        "^`nu` will.*`nu` stays.* Pass nu_dtype='",
+    ),
+    "both": (dwd.amsgradw, "^`mu` and `nu` .*`nu` stays .*mu_dtype='float32' and nu_dtype="),
+    "lionw": (dwd.lionw, ONLY_MU),
+}
+
+
+@pytest.mark.parametrize(("make", "says"), NARROW_MOMENTS.values(), ids=NARROW_MOMENTS)
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "jit"])
+def test_narrow_moments_are_warned_of_by_name_at_the_line_that_initializes(make, says, compiled):
+    init = optax.chain(optax.clip(1.0), make(0.1)).init
+    with pytest.warns(UserWarning, match=says) as record:
+        (jax.jit(init) if compiled else init)(jnp.ones(1, "bfloat16"))
     assert [warning.filename for warning in record] == [__file__]
 
 

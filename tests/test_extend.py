@@ -36,7 +36,7 @@ each_optimizer = pytest.mark.parametrize("tx", COMPILED.values(), ids=COMPILED)
 
 
 def quietly(*args, **kwargs):
-    """`extend` without the warning that optimizers get whose step reads the parameters."""
+    """`extend` without the warning that optimizers get whose step depends on the weights."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return extend(*args, **kwargs)
@@ -177,12 +177,17 @@ DECAYING = {
         optax.adamw(RATE), optax.scale_by_zoom_linesearch(3)
     ),
     "sophia, which needs the loss": contrib.sophia(RATE),
+    "a decay in the first step alone": optax.adamw(optax.linear_schedule(RATE, 0.0, 1)),
+    "muon, which loops": contrib.muon(RATE, weight_decay=0.1),
+    "fromage, by design": optax.fromage(RATE),
+    "a constraint": optax.chain(optax.sgd(RATE), optax.keep_params_nonnegative()),
 }
 
 
 @pytest.mark.parametrize("tx", DECAYING.values(), ids=DECAYING)
 def test_an_optimizer_that_decays_already_is_refused(tx):
-    with pytest.raises(ValueError, match=r"`tx` decays the weights already.*weight_decay=0\.0"):
+    says = r"`tx` decays the weights already, or.*weight_decay=0\.0.*A constraint.*by design"
+    with pytest.raises(ValueError, match=says):
         extend(tx, LAM).init(small_params())
 
 
@@ -208,6 +213,27 @@ def test_a_decay_made_for_other_parameters_is_found_at_init(tx, compiled):
         (jax.jit(init) if compiled else init)({"encoder": jnp.ones(2), "head": jnp.ones(2)})
 
 
+@pytest.mark.parametrize("decay", [0.0, 1e-4])
+def test_a_decay_of_one_leaf_in_hundreds_is_found_at_init(decay):
+    def mask(params):
+        return jax.tree_util.tree_map_with_path(lambda path, _: "w123" in str(path), params)
+
+    params = {f"w{i}": jnp.ones((4, 4)) for i in range(300)}
+    init = extend(optax.adamw(RATE, weight_decay=decay, mask=mask), LAM).init
+    if decay:
+        with pytest.raises(ValueError, match="`tx` decays the weights already"):
+            init(params)
+    else:
+        init(params)
+
+
+def test_a_constraint_goes_after_the_extended_optimizer():
+    extended, params = extend(optax.sgd(RATE), LAM), jnp.array([0.01, 1.0])
+    tx = optax.chain(extended, optax.keep_params_nonnegative())
+    updates, _ = tx.update(jnp.ones(2), tx.init(params), params)
+    assert_close(optax.apply_updates(params, updates), jnp.array([0.0, 0.9 - LAM]))
+
+
 NOT_DECAYING = {
     "adamw at 0": optax.adamw(RATE, weight_decay=0.0),
     "lion at 0": optax.lion(RATE, weight_decay=0.0),
@@ -216,6 +242,7 @@ NOT_DECAYING = {
     "clipped": optax.chain(optax.clip_by_global_norm(1.0), optax.adam(RATE)),
     "averaged": optax.chain(optax.adam(RATE), optax.ema(0.9)),
     "injected": optax.inject_hyperparams(optax.adam)(RATE),
+    "muon, which loops": contrib.muon(RATE),
     "frozen in part": optax.partition(
         {"on": optax.adam(RATE), "off": optax.set_to_zero()}, {"bias": "off", "kernel": "on"}
     ),
@@ -281,6 +308,7 @@ LEARNED = {
     "plateau": optax.chain(optax.adam(RATE), contrib.reduce_on_plateau()),
     "backtracking": optax.chain(optax.sgd(RATE), optax.scale_by_backtracking_linesearch(3)),
     "lbfgs": optax.lbfgs(RATE),
+    "polyak_sgd": optax.polyak_sgd(RATE),
 }
 each_learned = pytest.mark.parametrize("tx", LEARNED.values(), ids=LEARNED)
 
@@ -292,9 +320,19 @@ def test_a_learned_step_size_is_refused_where_the_decay_needs_it(tx, coupling):
         extend(tx, LAM, coupling=coupling, learning_rate=RATE)
 
 
+def test_a_step_size_that_no_state_names_is_named():
+    with pytest.raises(ValueError, match="`tx` scales its step by the loss and finds its own"):
+        extend(optax.polyak_sgd(RATE), LAM, coupling="learning_rate", learning_rate=RATE)
+
+
+@pytest.mark.parametrize("tx", [contrib.sophia(RATE, weight_decay=0.0), optax.adam(RATE)])
+def test_an_optimizer_that_leaves_the_loss_unused_learns_no_step_size(tx):
+    extend(tx, LAM, coupling="learning_rate", learning_rate=RATE)
+
+
 @each_learned
 def test_a_learned_step_size_is_fine_where_the_decay_does_not_need_it(tx):
-    state = quietly(tx, LAM, coupling="schedule").init(small_params())
+    state = extend(tx, LAM, coupling="schedule").init(small_params())
     assert dwd.applied_weight_decay(state) == jnp.float32(LAM)
 
 
@@ -332,15 +370,17 @@ def test_a_scheduled_learning_rate_is_taken_under_learning_rate_alone():
 
 # What it warns of
 
-TRUST_RATIOS = {
+BY_SIZE = {
     "lamb": optax.lamb(RATE),
     "lars": optax.lars(RATE),
     "adafactor": optax.adafactor(RATE),
+    "adaptive_grad_clip": optax.chain(optax.adaptive_grad_clip(0.01), optax.sgd(RATE)),
 }
 
 
-@pytest.mark.parametrize("tx", TRUST_RATIOS.values(), ids=TRUST_RATIOS)
-def test_a_trust_ratio_is_warned_of_once_at_the_line_that_extends(tx):
-    with pytest.warns(UserWarning, match=r"trust ratio.*stands outside") as record:
+@pytest.mark.parametrize("tx", BY_SIZE.values(), ids=BY_SIZE)
+def test_a_step_by_the_size_of_weights_is_warned_of_once_at_the_line_that_extends(tx):
+    says = "depends on the size of the weights.*trust ratio.*adaptive gradient.*stands outside"
+    with pytest.warns(UserWarning, match=says) as record:
         extend(tx, LAM).init(small_params())
     assert [warning.filename for warning in record] == [__file__]

@@ -1,7 +1,5 @@
 """Which leaves decay, how strongly, and towards what."""
 
-import re
-
 import chex
 import equinox as eqx
 import hypothesis
@@ -322,14 +320,63 @@ def test_an_anchor_of_the_whole_tree_works_under_a_wrapper():
     chex.assert_trees_all_equal(updates, {"bias": jnp.zeros(3), "kernel": params["kernel"] / 4})
 
 
+STRUCTURE = "`toward` and `params` must be trees of the same structure"
+MISFITS = {
+    "a scalar": (0.0, ValueError, STRUCTURE),
+    "a missing key": ({"bias": jnp.zeros(3)}, ValueError, STRUCTURE),
+    "another key": (small_params() | {"x": jnp.zeros(1)}, ValueError, STRUCTURE),
+    "another kind of tree": (list(small_params().values()), ValueError, STRUCTURE),
+    "another shape": (
+        small_params() | {"bias": jnp.zeros(1)}, ValueError,
+        r"`toward` at 'bias' is of shape \(1,\), and the parameter there has shape \(3,\)",
+    ),
+    "a scalar leaf": (small_params() | {"bias": 0.0}, ValueError, r"`toward` at 'bias' .*\(\)"),
+    "a word": (small_params() | {"bias": "no"}, TypeError, "`toward` at 'bias' is 'no'"),
+    "a list": (small_params() | {"bias": [0.0] * 3}, TypeError, "`toward` at 'bias' is .0.0"),
+    "a mask": ({"bias": False, "kernel": True}, TypeError, "`toward` at 'bias' is False"),
+}  # fmt: skip
+
+
 @each_anchored
-@pytest.mark.parametrize(
-    "toward",
-    [0.0, {"bias": jnp.zeros(3)}, {"bias": jnp.zeros(3), "kernel": None},
-     {"bias": jnp.zeros(1), "kernel": jnp.zeros((2, 3))}],
-    ids=["a scalar", "a missing key", "a missing leaf", "another shape"],
-)  # fmt: skip
-def test_an_anchor_that_does_not_fit_is_refused(tx, toward):
+@pytest.mark.parametrize(("toward", "error", "says"), MISFITS.values(), ids=MISFITS)
+def test_an_anchor_that_does_not_fit_is_refused_at_init(tx, toward, error, says):
+    with pytest.raises(error, match=says):
+        tx(toward=toward).init(small_params())
+
+
+@each_anchored
+def test_an_anchor_may_be_missing_where_there_is_no_gradient(tx):
+    params, toward = small_params(), small_params() | {"bias": None}
+    built = tx(toward=toward)
+    state = built.init(params)
+    built.update(params | {"bias": None}, state, params)
+    with pytest.raises(ValueError, match="`toward` at 'bias' is missing"):
+        built.update(params, state, params)
+
+
+@each_anchored
+def test_an_anchor_is_not_held_against_the_placeholders_of_map_params(tx):
     params = small_params()
-    with pytest.raises((TypeError, ValueError), match=re.escape("`toward`")):
-        (built := tx(toward=toward)).update(params, built.init(params), params)
+    for wrap in (lambda tx: tx, lambda tx: optax.masked(tx, KERNEL_ONLY)):
+        built = wrap(tx(toward=params))
+        state = built.init(params)
+        chex.assert_trees_all_equal(optax.tree.map_params(built, lambda _: "moment", state), state)
+
+
+@pytest.mark.parametrize("arrays", [False, True], ids=["variables", "arrays"])
+def test_an_anchor_of_an_nnx_model_may_have_its_variables_or_not(arrays):
+    model = nnx.Linear(2, 3, rngs=nnx.Rngs(0))
+    kernel = jnp.copy(model.kernel[...])
+    toward = jax.tree.map(lambda x: x - 1, nnx.state(model, nnx.Param))
+    toward = nnx.as_pure(toward) if arrays else toward
+    tx = optax.chain(dwd.decoupled_weight_decay(DECAY, toward=toward), optax.scale(-1.0))
+    optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
+    optimizer.update(model, zeros_like(nnx.state(model, nnx.Param)))
+    assert_close(model.kernel[...], kernel - DECAY)
+
+
+def test_an_anchor_of_an_nnx_model_of_another_shape_is_refused_with_the_path():
+    state = nnx.state(nnx.Linear(2, 3, rngs=nnx.Rngs(0)), nnx.Param)
+    tx = dwd.decoupled_weight_decay(DECAY, toward=jax.tree.map(lambda x: x[..., :1], state))
+    with pytest.raises(ValueError, match="`toward` at 'bias' is of shape"):
+        tx.init(state)

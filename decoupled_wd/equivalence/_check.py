@@ -1,5 +1,6 @@
 """The checker of the catalogue: runs both sides of relations, and measures how far apart they get."""
 
+import concurrent.futures
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -77,7 +78,8 @@ def check_relations(
     reports = list(map(_report, rows, trajectories(rows)))
     if float32:
         equal = [i for i, row in enumerate(rows) if row.verdict in ("bitwise", "rounding")]
-        for i, paths in zip(equal, _run_in_groups([rows[i] for i in equal]), strict=True):
+        narrow = _in_groups(_run_group, [rows[i] for i in equal], contextlib.nullcontext)
+        for i, paths in zip(equal, narrow, strict=True):
             reports[i] = reports[i]._replace(float32_ulps=_ulps(paths))
     measured = iter(_check_properties([row for row in relations if isinstance(row, Property)]))
     compared = iter(reports)
@@ -86,8 +88,7 @@ def check_relations(
 
 def trajectories(relations: Sequence[Relation]) -> list[Trajectories]:
     """Run relations in float64 on CPU and give both sides' parameters."""
-    with float64_on_cpu():
-        return _run_in_groups(relations)
+    return _in_groups(_run_group, relations, float64_on_cpu)
 
 
 @contextlib.contextmanager
@@ -124,13 +125,25 @@ def relative_deviation(left: np.ndarray, right: np.ndarray) -> float:
     return float(np.abs(left - right).max() / np.abs(left).max())
 
 
-def _run_in_groups(relations: Sequence[Relation]) -> list[Trajectories]:
-    found: list[Trajectories] = []
-    for i in range(0, len(relations), _ROWS_A_PROGRAM):
-        rows = relations[i : i + _ROWS_A_PROGRAM]
-        results = program(rows)([_runs(row) for row in rows])
-        found += [Trajectories(*jax.tree.map(np.asarray, result)) for result in results]
-    return found
+def _in_groups(
+    run: Callable[[Sequence[Any]], list[Any]],
+    rows: Sequence[Any],
+    context: Callable[[], contextlib.AbstractContextManager[None]],
+) -> list[Any]:
+    """`run` on a few rows at a time, two at once: while one is traced another is compiled."""
+
+    def one(group: Sequence[Any]) -> list[Any]:
+        with context():  # What JAX's contexts set holds for their own thread alone.
+            return run(group)
+
+    groups = [rows[i : i + _ROWS_A_PROGRAM] for i in range(0, len(rows), _ROWS_A_PROGRAM)]
+    with concurrent.futures.ThreadPoolExecutor(max_workers=2) as threads:
+        return [found for group in threads.map(one, groups) for found in group]
+
+
+def _run_group(rows: Sequence[Relation]) -> list[Trajectories]:
+    results = program(rows)([_runs(row) for row in rows])
+    return [Trajectories(*jax.tree.map(np.asarray, result)) for result in results]
 
 
 def _report(row: Relation, paths: Trajectories) -> Report:
@@ -165,13 +178,10 @@ def _ulps(paths: Trajectories) -> float:
 
 def _check_properties(rows: Sequence[Property]) -> list[Report]:
     reports = []
-    with float64_on_cpu():
-        for i in range(0, len(rows), _ROWS_A_PROGRAM):
-            group = rows[i : i + _ROWS_A_PROGRAM]
-            for row, measured in zip(group, _measure(group), strict=True):
-                right, wrong = map(float, measured)
-                holds = _as_stated(row, right) and not _as_stated(row, wrong)
-                reports.append(Report(row.name, "property", right, wrong, holds))
+    for row, measured in zip(rows, _in_groups(_measure, rows, float64_on_cpu), strict=True):
+        right, wrong = map(float, measured)
+        holds = _as_stated(row, right) and not _as_stated(row, wrong)
+        reports.append(Report(row.name, "property", right, wrong, holds))
     return reports
 
 
