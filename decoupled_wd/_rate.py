@@ -71,7 +71,7 @@ def check_decay(
     if len(known) < len(factors) or removed < _MUCH:
         return
     name = "weight_decay" if normalized is None else "normalized_weight_decay"
-    given = known[0] if normalized is None else float(normalized)
+    given = _check.concrete(normalized) or known[0]
     rate = _check.concrete(learning_rate)
     if coupling in ("schedule", "none"):
         other = "optax.adamw, torch.optim.AdamW and Keras multiply it by the learning rate"

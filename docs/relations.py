@@ -29,8 +29,8 @@ CLAIMS = (
         "Without momentum λ' = λ/α does it under any schedule. With momentum the same two numbers part at "
         "the second step. An exact map exists, and it needs another momentum coefficient, β(1−λ), and "
         "another initial buffer, or an exception at the first step; under a schedule both coefficients "
-        "change with the step, and λ' turns negative where the schedule falls fast. PyTorch's decay "
-        "(`momentum`, `weight_decay` in SGD) is the L2 side of it.",
+        "change with the step, and λ' turns negative where the schedule falls fast. PyTorch's SGD is "
+        "the L2 side of it.",
         ("a1", "N3", "b1", "b2", "b3", "b4", "N4", "N5"),
     ),
     Claim(
@@ -72,7 +72,7 @@ CLAIMS = (
         "The paper corrects no bias; Optax and Keras take the maximum of the corrected second moment, PyTorch "
         "that of the raw one and corrects afterwards. Each is Adam while its own moment does not fall, and "
         "they part after a spike.",
-        ("j", "j-pytorch", "N12-adam", "N12-pytorch"),
+        ("j", "j-pytorch", "N12-adam", "N12-pytorch", "N12-paper"),
     ),
     Claim(
         "Adam with a well-chosen L2 coefficient is AdamW.",
