@@ -64,7 +64,9 @@ def main(argv: list[str] | None = None) -> int:
         "--float32", action="store_true",
         help="run equalities in the backend's own float32 as well (always, unless it is a CPU)",
     )  # fmt: skip
-    explain = commands.add_parser("explain", help="print rows in full: map, proof, source, measured")
+    explain = commands.add_parser(
+        "explain", help="print rows in full: map, proof, source, measured"
+    )
     explain.add_argument("names", nargs="+", help="rows, such as b3")
     arguments = parser.parse_args(argv)
     if arguments.command == "explain":

@@ -5,6 +5,8 @@ import io
 import pathlib
 import re
 
+import optax
+
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
@@ -14,12 +16,17 @@ def blocks(language):
 
 
 def test_the_example_prints_what_the_readme_says():
-    (code,), (expected,) = blocks("python"), blocks("text")
+    (code, questions), (expected,) = blocks("python"), blocks("text")
     assert len(code.strip().splitlines()) <= 14
-    printed = io.StringIO()
+    printed, names = io.StringIO(), {}
     with contextlib.redirect_stdout(printed):
-        exec(code, {})
+        exec(code, names)
     assert printed.getvalue() == expected
+    with contextlib.redirect_stdout(printed):
+        exec(questions, {**names, "my_optimizer": optax.adamw(1e-3, weight_decay=0.1)})
+    answers = printed.getvalue().removeprefix(expected)
+    assert answers.startswith("equal")
+    assert "a gap remains" in answers
 
 
 def test_the_test_command_is_what_contributing_and_ci_run():

@@ -47,7 +47,7 @@ def _two_decays(h: Hyper) -> optax.GradientTransformation:
     )
 
 
-def _on_groups(tx: optax.GradientTransformation) -> optax.GradientTransformation:
+def _on_groups(tx: Any) -> optax.GradientTransformation:
     """`tx` on a tree with two leaves, each one half of the coordinates: two groups of parameters."""
 
     def split(x: jax.Array) -> dict[str, jax.Array]:
@@ -55,6 +55,7 @@ def _on_groups(tx: optax.GradientTransformation) -> optax.GradientTransformation
         return {"a": x[:half], "b": x[half:]}
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        new: Any
         new, state = tx.update(split(updates), state, split(params))
         return jnp.concatenate([new["a"], new["b"]]), state
 
@@ -73,20 +74,29 @@ def _clipped(h: Hyper) -> optax.GradientTransformation:
 def _penalty_after_moments(h: Hyper) -> optax.GradientTransformation:
     """Adam's step of m_hat + lam'_t theta, the penalty lam'_t = lam (sqrt(v_hat) + eps) / alpha."""
 
-    def update(gradient: Any, state: Any, theta: Any = None) -> tuple[Any, Any]:
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         count, m, v = state
-        m = h["b1"] * m + (1 - h["b1"]) * gradient
-        v = h["b2"] * v + (1 - h["b2"]) * gradient**2
+        m = h["b1"] * m + (1 - h["b1"]) * updates
+        v = h["b2"] * v + (1 - h["b2"]) * updates**2
         m_hat, v_hat = (x / (1 - b ** (count + 1.0)) for x, b in ((m, h["b1"]), (v, h["b2"])))
         denominator = jnp.sqrt(v_hat + h["eps_root"]) + h["eps"]
         penalty = h["penalty"] * jnp.where(h["scaled"], denominator, 1.0)
-        return (m_hat + penalty * theta) / denominator, (count + 1, m, v)
+        return (m_hat + penalty * params) / denominator, (count + 1, m, v)
 
-    def init(theta: Any) -> Any:
-        return jnp.zeros([], jnp.int32), jnp.zeros_like(theta), jnp.zeros_like(theta)
+    def init(params: Any) -> Any:
+        return jnp.zeros([], jnp.int32), jnp.zeros_like(params), jnp.zeros_like(params)
 
     tx = optax.GradientTransformation(init, update)
     return optax.chain(tx, scale_by_schedule(at(a_t(h))), SIGN)
+
+
+def _penalty_in_gradient(h: Hyper) -> optax.GradientTransformation:
+    """The same penalty where L2 regularization stands, as it is at the first step: v_hat = g^2."""
+
+    def add(g: Any, theta: Any) -> Any:
+        return g + h["lam"] / h["alpha"] * (jnp.abs(g) + h["eps"]) * theta
+
+    return optax.stateless(add)
 
 
 def _once_a_block(h: Hyper) -> optax.GradientTransformation:
@@ -104,7 +114,7 @@ def _at_block_ends(h: Hyper, path: jax.Array) -> jax.Array:
     return path[_BLOCK - 1 :: _BLOCK]
 
 
-def _rates(h: Hyper) -> jax.Array:
+def _rates(h: Hyper) -> Any:
     """A learning rate for each coordinate, as a multiple of alpha."""
     return 1 + h["spread"] * jnp.linspace(-1.0, 1.0, 6)
 
@@ -118,7 +128,7 @@ def _paper_with_rates(h: Hyper) -> optax.GradientTransformation:
     """The paper's AdamW with a learning rate and a multiplier of the decay for each coordinate."""
     return optax.chain(
         adam_of(h),
-        optax.stateless(lambda u, _: h["alpha"] * _rates(h) * u),
+        optax.stateless(lambda u, _: u * (h["alpha"] * _rates(h))),
         optax.stateless(lambda u, theta: u + h["lam"] * h["multipliers"] * theta),
         scale_by_schedule(at(h["eta"])),
         SIGN,
@@ -224,12 +234,7 @@ ROWS = (
         statement="that penalty added to the gradient ≠ added to the corrected moment",
         left=adamw_of,
         right=lambda h: optax.chain(
-            optax.stateless(
-                lambda g, theta: g + h["lam"] / h["alpha"] * (jnp.abs(g) + h["eps"]) * theta
-            ),
-            adam_of(h),
-            scale_by_schedule(at(a_t(h))),
-            SIGN,
+            _penalty_in_gradient(h), adam_of(h), scale_by_schedule(at(a_t(h))), SIGN
         ),
         verdict="never",
         map_text="λ' = λ(√v̂_1 + eps)/α at the first step, where √v̂_1 = |g_1|",
@@ -286,7 +291,7 @@ ROWS = (
         name="extend-adam",
         statement="optax.adam extended with decay = AdamW",
         left=lambda h: extend_with_decoupled_weight_decay(
-            optax.adam(at(a_t(h)), h["b1"], h["b2"], h["eps"], h["eps_root"]),
+            optax.adam(lambda t: a_t(h)[t], h["b1"], h["b2"], h["eps"], h["eps_root"]),
             h["lam"],
             schedule=at(h["eta"]),
         ),
