@@ -6,7 +6,8 @@ convex problem under five schedules, and reports the deviation beside that of a 
 with one constant of its map changed. A row of `PROPERTIES` is a number that one optimizer is claimed
 to have. `python -m decoupled_wd relations` prints the whole table, `explain` one row in full.
 
-`fit` looks for the numbers that bring one family of optimizers closest to another optimizer.
+`check` compares any two Optax transformations and says where they part, and whether by rounding; `fit`
+looks for the numbers that bring a family of optimizers closest to another one.
 
 How to add a row: write it in its theme under `_rows`. The checker, the tests and the tables find it
 there.
@@ -19,6 +20,7 @@ from decoupled_wd.equivalence._check import (
     check_relations,
     trajectories,
 )
+from decoupled_wd.equivalence._compare import Comparison, assert_equivalent, check
 from decoupled_wd.equivalence._fit import Fit, Minimiser, fit
 from decoupled_wd.equivalence._relation import (
     Interval,
@@ -39,6 +41,7 @@ from decoupled_wd.equivalence._render import (
 __all__ = [
     "CATALOGUE",
     "PROPERTIES",
+    "Comparison",
     "Fit",
     "Interval",
     "Limit",
@@ -49,6 +52,8 @@ __all__ = [
     "Relation",
     "Report",
     "Trajectories",
+    "assert_equivalent",
+    "check",
     "check_relations",
     "explain",
     "fit",
