@@ -6,6 +6,7 @@ They are made from the rows that the tests run, which compare them with what is 
 """
 
 import pathlib
+import re
 from typing import NamedTuple
 
 import decoupled_wd.equivalence as eq
@@ -26,12 +27,14 @@ CLAIMS = (
     Claim(
         "With SGD, weight decay equals L2 regularization, with or without momentum.",
         "Only without.",
-        "Without momentum λ' = λ/α does it under any schedule. With momentum the same two numbers part at "
-        "the second step. An exact map exists, and it needs another momentum coefficient, β(1−λ), and "
-        "another initial buffer, or an exception at the first step; under a schedule both coefficients "
-        "change with the step, and λ' turns negative where the schedule falls fast. PyTorch's SGD is "
-        "the L2 side of it.",
-        ("a1", "N3", "b1", "b2", "b3", "b4", "N4", "N5"),
+        "Without momentum λ' = λ/α does it under any schedule that both terms follow; a decay that ignores "
+        "the schedule is an L2 penalty that changes with the step. With momentum the same two numbers part "
+        "at the second step. An exact map exists, and it needs another momentum coefficient, β(1−λ), and "
+        "another initial buffer, or an exception at the first step. Under a schedule with the rate inside "
+        "the buffer both coefficients change with the step, and λ' turns negative where the schedule falls "
+        "fast; with the rate outside and the decay coupled to it λ' is constant after the first step. "
+        "PyTorch's SGD is the L2 side of it.",
+        ("a1", "a2", "N3", "b1", "b2", "b3", "b4", "N4", "N5"),
     ),
     Claim(
         "Equation (2) of “Decoupled Weight Decay Regularization”: a fixed preconditioner with weight "
@@ -45,14 +48,16 @@ CLAIMS = (
         "A step of Adam is bounded by α(1−β1)/√(1−β2), which is 3.16 α at the defaults.",
         "Wrong.",
         "That is the step after a single spike. The bound for every sequence of gradients is "
-        "(1−β1)/√((1−β2)(1−β1²/β2)), 7.27 at the defaults, and a geometric sequence attains it.",
+        "(1−β1)/√((1−β2)(1−β1²/β2)), 7.27 at the defaults, if β1² < β2 (beyond that there is none); gradients that grow by β2/β1 a step come "
+        "arbitrarily near to it as the bias corrections go to 1.",
         ("adam-bound", "adam-bound-spike", "adam-bound-kingma"),
     ),
     Claim(
         "The decay of AdamW is “fully decoupled” from the learning rate.",
         "It depends on the library, and on the schedule.",
         "In the paper the base learning rate does not scale the decay, the schedule does. In Optax, PyTorch "
-        "and Keras both do; in TensorFlow Addons neither does; in AdamC the schedule does twice. The paper's "
+        "and Keras both do; in TensorFlow Addons neither does (the last two read from their sources, and not "
+        "run here); in AdamC the schedule does twice. The paper's "
         "and PyTorch's are one family, weight_decay = λ/α, under any schedule; what ignores the schedule is "
         "another optimizer. None of them is Adam with L2.",
         ("k1", "k1-nadamw", "k2", "N13", "N1", "layer-rates", "layer-rates-width"),
@@ -69,9 +74,9 @@ CLAIMS = (
     Claim(
         "AMSGrad is one algorithm.",
         "It is three.",
-        "The paper corrects no bias; Optax and Keras take the maximum of the corrected second moment, PyTorch "
-        "that of the raw one and corrects afterwards. Each is Adam while its own moment does not fall, and "
-        "they part after a spike.",
+        "Optax takes the maximum of the corrected second moment, PyTorch that of the raw one and corrects "
+        "afterwards: both are Adam while gradients do not shrink, and they part after a spike. The paper "
+        "corrects no bias, and is Adam without bias corrections.",
         ("j", "j-pytorch", "N12-adam", "N12-pytorch", "N12-paper"),
     ),
     Claim(
@@ -85,7 +90,8 @@ CLAIMS = (
         "Gradient accumulation does not change weight decay.",
         "If the decay is inside.",
         "Around the whole optimizer, MultiSteps decays once in k micro-steps, as one step on the k-fold batch "
-        "does. Decay outside it acts k times, and no smaller λ makes up for it.",
+        "does. Decay outside it acts k times, between which the gradients are taken at weights that have "
+        "moved: the kth root of what it leaves does not make up for it.",
         ("o", "N14", "N14-root"),
     ),
     Claim(
@@ -126,6 +132,7 @@ def relations() -> str:
     rows = [*eq.CATALOGUE, *eq.PROPERTIES]
     never = sum(row.verdict == "never" for row in eq.CATALOGUE)
     limits = sum(row.verdict == "limit" for row in eq.CATALOGUE)
+    usual = ", ".join(f"{name} in [{x.low:g}, {x.high:g}]" for name, x in eq.DOMAINS.items())
     return "\n".join(
         [
             "# What equals what",
@@ -135,7 +142,8 @@ def relations() -> str:
             "`python -m decoupled_wd relations` runs them where you are; README.md has the letters.",
             "",
             "An equality also holds for numbers drawn at random inside its conditions (50 draws, 30 steps), "
-            "and each row but a separation has a mutant, one constant of its map changed, that must fail.",
+            "and each row but a separation has a mutant, one thing changed, that must fail. Where a row does not say "
+            f"otherwise its numbers are drawn from {usual}.",
             "",
             eq.full_markdown_table(rows),
             "",
@@ -148,15 +156,25 @@ def readme() -> str:
     text = (ROOT / "README.md").read_text()
     begin = text.index("| row | | statement |")
     end = text.index("\n\n", begin)
+    count = len(eq.CATALOGUE) + len(eq.PROPERTIES)
+    text = re.sub(r"\d+ relations between optimizers", f"{count} relations between optimizers", text)
     quick = [row for row in (*eq.CATALOGUE, *eq.PROPERTIES) if row.quick]
     return text[:begin] + eq.markdown_table(quick) + text[end:]
 
 
+def pages() -> dict[str, str]:
+    """Every page by its file."""
+    return {
+        "docs/adjudications.md": adjudications(),
+        "docs/relations.md": relations(),
+        "README.md": readme(),
+    }
+
+
 def main() -> None:
-    """Write the three."""
-    (ROOT / "docs/adjudications.md").write_text(adjudications())
-    (ROOT / "docs/relations.md").write_text(relations())
-    (ROOT / "README.md").write_text(readme())
+    """Write them."""
+    for file, text in pages().items():
+        (ROOT / file).write_text(text)
 
 
 if __name__ == "__main__":

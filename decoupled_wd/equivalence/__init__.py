@@ -15,6 +15,7 @@ there.
 
 from decoupled_wd.equivalence._catalogue import CATALOGUE, PROPERTIES, relation
 from decoupled_wd.equivalence._check import (
+    DOMAINS,
     Report,
     Trajectories,
     check_relations,
@@ -40,6 +41,7 @@ from decoupled_wd.equivalence._render import (
 
 __all__ = [
     "CATALOGUE",
+    "DOMAINS",
     "PROPERTIES",
     "Comparison",
     "Fit",

@@ -14,6 +14,7 @@ from decoupled_wd.equivalence._relation import (
     Chain,
     Hyper,
     Interval,
+    Limit,
     Problem,
     Property,
     Relation,
@@ -111,7 +112,7 @@ def program(relations: Sequence[Relation]) -> Callable[[Sequence[Hyper]], list[t
 
 def domains(row: Relation) -> Mapping[str, Interval]:
     """Where a row claims to hold: the numbers that may be drawn, and from where."""
-    usual = {name: interval for name, interval in _DOMAINS.items() if name not in row.values}
+    usual = {name: interval for name, interval in DOMAINS.items() if name not in row.values}
     return {**usual, **row.domain}
 
 
@@ -155,7 +156,7 @@ def _report(row: Relation, paths: Trajectories) -> Report:
     if paths.mutant is None:
         return Report(row.name, row.verdict, np.nan, None, False)
     if row.limit is not None:
-        rate, wrong = (_rate(row.limit.values, paths.left, x) for x in (paths.right, paths.mutant))
+        rate, wrong = (_rate(row.limit, paths.left, x) for x in (paths.right, paths.mutant))
         holds = abs(rate - row.limit.rate) <= RATE_TOLERANCE < abs(wrong - row.limit.rate)
         return Report(row.name, row.verdict, rate, wrong, bool(holds))
     deviation = relative_deviation(paths.left, paths.right)
@@ -164,11 +165,12 @@ def _report(row: Relation, paths: Trajectories) -> Report:
     return Report(row.name, row.verdict, deviation, mutant, deviation <= tolerance < mutant)
 
 
-def _rate(values: Sequence[float], left: np.ndarray, right: np.ndarray) -> float:
-    """The slope of log gap against log number, between the first and the last."""
+def _rate(limit: Limit, left: np.ndarray, right: np.ndarray) -> float:
+    """The slope of log gap against log number: of all pairs of neighbours, the one farthest off."""
     gaps = np.abs(left - right).max(axis=(1, 2)) / np.abs(left).max(axis=(1, 2))
     with np.errstate(divide="ignore"):
-        return float(np.diff(np.log(gaps[[0, -1]]))[0] / np.log(values[-1] / values[0]))
+        slopes = np.diff(np.log(gaps)) / np.diff(np.log(limit.values))
+    return float(slopes[np.argmax(np.abs(slopes - limit.rate))])
 
 
 def _ulps(paths: Trajectories) -> float:
@@ -274,7 +276,7 @@ _NUMBERS: Hyper = {
     "eps": np.float64(1e-3),
     "eps_root": np.float64(0.0),
 }
-_DOMAINS: Mapping[str, Interval] = {
+DOMAINS: Mapping[str, Interval] = {  # Where training is stable, and rounding does not grow.
     "alpha": Interval(1e-3, 0.1),
     "lam": Interval(1e-5, 0.1),
     "beta": Interval(0.0, 0.95),

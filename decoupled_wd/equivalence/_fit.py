@@ -438,9 +438,8 @@ def _minimisers(
     while left:
         best, point = left[0], ends.point[left[0]]
         _, sigma, vt = np.linalg.svd(ends.jacobian[best], full_matrices=False)
-        missing = np.zeros(
-            len(point) - len(sigma)
-        )  # Where there are fewer deviations than numbers.
+        # Where there are fewer deviations than numbers.
+        missing = np.zeros(len(point) - len(sigma))
         determined = vt[sigma > _FLAT * sigma[0]]
         apart = (ends.point[left] - point) @ determined.T @ determined / (box.high - box.low)
         same = [i for i, d in zip(left, apart, strict=True) if np.abs(d).max() <= _SAME_POINT]

@@ -66,6 +66,12 @@ GROWING = given(
     _THETA0,
 )
 
+STEADY_GROWTH = given(
+    "given gradients that grow by 5 % a step",
+    _SIGNS * 1.05 ** np.arange(_STEPS)[:, None] * np.linspace(0.5, 1.5, _D),
+    _THETA0,
+)
+
 
 def witness(theta0: list[float], gradients: list[list[float]]) -> Problem:
     """A problem of a few numbers, for separations."""

@@ -78,8 +78,9 @@ class Relation:
     """Two chains, the map between them, and whether they move the parameters alike.
 
     The verdicts: `"bitwise"` is equality to the last bit, `"rounding"` equality up to `tolerance` of
-    the largest parameter, both for all numbers that `condition` allows; `"limit"` a gap that goes to
-    zero with a number, at a measured rate; `"never"` a separation. A separation names a witness: the
+    the largest parameter, both for all numbers that `condition` allows (where training is unstable
+    rounding grows with everything else: numbers are drawn where it is not); `"limit"` a gap that goes
+    to zero with a number, at a measured rate; `"never"` a separation. A separation names a witness: the
     problem, the numbers, and the gap that can be worked out by hand; where `family` is given, no
     member of it does better.
     """

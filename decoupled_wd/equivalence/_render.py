@@ -116,7 +116,7 @@ def tested(row: Row) -> str:
         return f"{problem}, the gap {'at least as stated' if row.gap_is_bound else 'to 1e-10'}{closest}"
     if row.limit is not None:
         values = ", ".join(f"{value:g}" for value in row.limit.values)
-        return f"{problem}, {row.limit.name} = {values}; the slope to 0.1"
+        return f"{problem}, one schedule, {row.limit.name} = {values}; every slope to 0.1"
     schedules = "a constant schedule" if row.constant_schedule else "five schedules"
     if "eta" in row.values:
         schedules = "the schedule of the row"
@@ -124,7 +124,8 @@ def tested(row: Row) -> str:
         "bit for bit" if row.verdict == "bitwise" else f"to {row.tolerance:g} of the largest number"
     )
     condition = f"; if {row.condition}" if row.condition else ""
-    return f"{problem}, {schedules}, {exact}{condition}"
+    drawn = "".join(f"; {name} in [{x.low:g}, {x.high:g}]" for name, x in row.domain.items())
+    return f"{problem}, {schedules}, {exact}{condition}{drawn}"
 
 
 def _maps(row: Row) -> str:

@@ -1,8 +1,8 @@
 """What the rows are made of: chains that the library has no name for, and numbers of the step.
 
-Letters, with t counted from 0 as Optax counts: alpha base learning rate, `eta` the multipliers, a_t =
-alpha eta_t, lam the paper's decay, l_t = eta_t lam, lam' an L2 coefficient, P_t = prod_{s<=t} (1-l_s).
-Maps that divide by the schedule ask it to be positive.
+Letters, with t counted from 1 (Optax's `count` is t-1): alpha base learning rate, `eta` the multipliers,
+a_t = alpha eta_t, lam the paper's decay, l_t = eta_t lam, lam' an L2 coefficient, P_t = prod_{s<=t}
+(1-l_s). In maps, l_0 := 0 and a_0 is arbitrary. Maps that divide by the schedule ask it to be positive.
 """
 
 from collections.abc import Callable

@@ -48,12 +48,45 @@ def _amsgrad_of(h: Hyper, variant: AMSGradVariant) -> optax.GradientTransformati
     """AMSGrad whose maximum starts from `v_max`."""
     numbers = (h[name] for name in ("alpha", "b1", "b2", "eps", "eps_root"))
     decay = {"weight_decay": h["lam"], "schedule": at(h["eta"])}
-    tx = amsgradw(*numbers, variant=variant, **decay)
+    return _from_maximum(h, amsgradw(*numbers, variant=variant, **decay))
 
+
+def _optax_amsgrad(h: Hyper) -> optax.GradientTransformation:
+    """Optax's own, finished with decay; its maximum starts from `v_max`."""
+    tx = optax.scale_by_amsgrad(h["b1"], h["b2"], h["eps"], h["eps_root"])
+    return with_decay(_from_maximum(h, tx), h)
+
+
+def _from_maximum(h: Hyper, tx: Any) -> optax.GradientTransformation:
     def init(params: Any) -> Any:
         return optax.tree.set(tx.init(params), nu_max=jnp.full_like(params, h["v_max"]))
 
     return optax.GradientTransformation(init, tx.update)
+
+
+def _uncorrected_adam(h: Hyper) -> optax.GradientTransformation:
+    """m / (sqrt v + eps), as the AMSGrad paper writes Adam."""
+    first, second = (optax.ema(h[name], debias=False) for name in ("b1", "b2"))
+
+    def init(params: Any) -> Any:
+        return first.init(params), second.init(params)
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        m, first_state = first.update(updates, state[0], params)
+        v, second_state = second.update(updates**2, state[1], params)
+        root = jnp.sqrt(jnp.asarray(v) + h["eps_root"])
+        return jnp.asarray(m) / (root + h["eps"]), (first_state, second_state)
+
+    return optax.GradientTransformation(init, update)
+
+
+def _with_falls(h: Hyper, tx: optax.GradientTransformation) -> optax.GradientTransformation:
+    """Gradients that fall short of their growth at every second step from the 21st on."""
+
+    def factor(count: jax.Array) -> jax.Array:
+        return jnp.where((count >= 20) & (count % 2 == 0), h["fall"], 1.0)
+
+    return optax.chain(scale_by_schedule(factor), tx)
 
 
 class _VarianceState(NamedTuple):
@@ -81,12 +114,27 @@ def _scale_by_variance(h: Hyper) -> optax.GradientTransformation:
     return optax.GradientTransformation(init, update)
 
 
+_WEAKER = {
+    "verdict": "rounding",
+    "values": {"fall": 0.92, "v_max": 0.0},
+    "condition": "gradients grow by 5 % a step, and from step 21 on every second one is `fall` of that, "
+    "a fall of |g_t| for 0.92 ≤ fall ≤ 0.95, at which v̂ does not fall for any b2 ≥ ½",
+    "domain": {"fall": Interval(0.92, 0.95)},
+    "outside": {"fall": Interval(0.1, 0.5), "b2": Interval(0.5, 0.9)},
+    "source": "derived, after Reddi et al. 2018, arXiv 1904.09237",
+    "problem": _problems.STEADY_GROWTH,
+}
+_WEAKER_WHY = (
+    "and g_t² is at least (0.92·1.05)² = 0.933 times the last square on the line of growth, v̂_{t-1} "
+    "at most ½Σ(½/1.05²)^k = 0.915 times it, as it is at b2 = ½."
+)
+
 ROWS = (
     Relation(
         name="j",
         statement="AMSGrad (maximum of v̂, Optax) = Adam while |g_t| does not fall",
         left=lambda h: _growing(h, adamw_of(h)),
-        right=lambda h: _growing(h, _amsgrad_of(h, "optax")),
+        right=lambda h: _growing(h, _optax_amsgrad(h)),
         verdict="rounding",
         values={"growth": 1.0, "v_max": 0.0},
         condition="|g_t| does not fall: gradients of growing size times growth^t with growth ≥ 1",
@@ -116,6 +164,35 @@ ROWS = (
         source="torch.optim.AdamW(amsgrad=True)",
         problem=_problems.GROWING,
         quick=True,
+    ),
+    Relation(
+        name="j-weaker",
+        statement="AMSGrad (maximum of v̂, Optax) = Adam while v̂ does not fall, though |g_t| does",
+        left=lambda h: _with_falls(h, adamw_of(h)),
+        right=lambda h: _with_falls(h, _optax_amsgrad(h)),
+        **_WEAKER,
+        mutant=Mutant("a maximum that remembers |g| = 10", lambda r: {"v_max": r["v_max"] + 100}),
+        why="v̂_t is a weighted mean of v̂_{t-1} and g_t²: it does not fall as long as g_t² ≥ v̂_{t-1}, "
+        f"{_WEAKER_WHY}",
+    ),
+    Relation(
+        name="j-weaker-pytorch",
+        statement="AMSGrad (maximum of v, PyTorch) = Adam while v does not fall, though |g_t| does",
+        left=lambda h: _with_falls(h, adamw_of(h)),
+        right=lambda h: _with_falls(h, _amsgrad_of(h, "pytorch")),
+        **_WEAKER,
+        mutant=Mutant("a maximum that remembers v = 100", lambda r: {"v_max": r["v_max"] + 100}),
+        why="v_t ≥ v_{t-1} as long as g_t² ≥ v_{t-1}; v_{t-1} ≤ v̂_{t-1} ≤ g_t², "
+        f"{_WEAKER_WHY}",
+    ),
+    Relation(
+        name="j-paper",
+        statement="AMSGrad as published = Adam, both without bias correction, while v does not fall",
+        left=lambda h: _with_falls(h, with_decay(_uncorrected_adam(h), h)),
+        right=lambda h: _with_falls(h, _amsgrad_of(h, "paper")),
+        **_WEAKER,
+        mutant=Mutant("a maximum that remembers v = 100", lambda r: {"v_max": r["v_max"] + 100}),
+        why="As j-weaker-pytorch; the maximum of a sequence that does not fall is its last element.",
     ),
     Relation(
         name="rmsprop",
@@ -194,7 +271,7 @@ ROWS = (
     ),
     Relation(
         name="adagrad-limit",
-        statement="Adagrad with decay = Adam with b1 = 0 and rate a_t/√t, as b2 → 1",
+        statement="Adam with b1 = 0 and rate a_t/√t → Adagrad with decay, as b2 → 1",
         left=lambda h: with_decay(optax.scale_by_rss(0.0, 0.0), h),
         right=lambda h: decay_beside_step({**h, "b2": 1 - h["1−b2"]}),
         verdict="limit",
@@ -210,7 +287,7 @@ ROWS = (
     ),
     Relation(
         name="adam-large-eps",
-        statement="Adam of rate α·eps = SGD with bias-corrected averaged momentum, as eps → ∞",
+        statement="Adam of rate α·eps → SGD with bias-corrected averaged momentum, as eps → ∞",
         left=lambda h: adamw_of({**h, "alpha": h["alpha"] * h["eps"]}),
         right=lambda h: with_decay(
             optax.chain(
@@ -249,11 +326,11 @@ ROWS = (
     ),
     Relation(
         name="N1'",
-        statement="Adam with L2 ≠ AdamW on a quadratic, for every constant λ' of either sign",
+        statement="Adam with L2 ≠ AdamW on a quadratic, for 301 values of λ' from −10⁶ to 10⁶",
         left=adamw_of,
         right=lambda h: adam_l2(h["alpha"], h["b1"], h["b2"], h["eps"], weight_decay=h["penalty"]),
         verdict="never",
-        map_text="λ' from −10⁶ to 10⁶ and 0, 301 values",
+        map_text="λ' = ±10⁻⁶ to ±10⁶, 150 of each sign, evenly by logarithm, and 0",
         values=witness_values([1.0] * 200, alpha=0.05, lam=0.01, b1=0.9, b2=0.999, eps=1e-8),
         family={"penalty": np.concatenate([-_FEWER_PENALTIES, [0.0], _FEWER_PENALTIES])},
         gap=0.2,
@@ -266,7 +343,7 @@ ROWS = (
     Relation(
         name="N12-adam",
         statement="AMSGrad ≠ Adam once a gradient is smaller than the one before",
-        left=lambda h: _amsgrad_of(h, "optax"),
+        left=_optax_amsgrad,
         right=adamw_of,
         verdict="never",
         map_text="same numbers",
@@ -281,7 +358,7 @@ ROWS = (
         name="N12-pytorch",
         statement="AMSGrad of PyTorch (maximum of v) ≠ AMSGrad of Optax and Keras (maximum of v̂)",
         left=lambda h: _amsgrad_of(h, "pytorch"),
-        right=lambda h: _amsgrad_of(h, "optax"),
+        right=_optax_amsgrad,
         verdict="never",
         map_text="same numbers",
         values=witness_values([1.0] * 2, alpha=1.0, lam=0.0, b1=0.0, b2=9 / 16, eps=0.0, v_max=0.0),
@@ -295,7 +372,7 @@ ROWS = (
         name="N12-paper",
         statement="AMSGrad as published (no bias correction) ≠ AMSGrad of PyTorch, Optax and Keras",
         left=lambda h: _amsgrad_of(h, "paper"),
-        right=lambda h: _amsgrad_of(h, "optax"),
+        right=_optax_amsgrad,
         verdict="never",
         map_text="same numbers",
         values=witness_values([1.0], alpha=1.0, lam=0.0, b1=0.0, b2=0.75, eps=0.0, v_max=0.0),

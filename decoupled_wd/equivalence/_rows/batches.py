@@ -29,11 +29,13 @@ from decoupled_wd.equivalence._rows._chains import (
     sgdw_of,
     witness_values,
 )
+from decoupled_wd.hyperparams import normalized_weight_decay
 from decoupled_wd.schedules import cosine_warm_restarts_schedule
 
 _PERIOD = 10
 _EPS_ZERO = {"eps": 0.0, "eps_root": 0.0}
 _FACTORS = Interval(1e-3, 1e3)
+_ONE_EPOCH = {"dataset_size": 4800, "epochs": 1}
 
 
 def _clipped(h: Hyper, tx: optax.GradientTransformation) -> optax.GradientTransformation:
@@ -55,8 +57,27 @@ def _fresh_every(steps: Any, tx: optax.GradientTransformation) -> optax.Gradient
     return optax.GradientTransformation(init, update)
 
 
+def _gradient_of_scaled_loss(h: Hyper) -> optax.GradientTransformation:
+    """Differentiate `scale` times the loss of the regression, in the place of the gradient given."""
+
+    def init(params: Any) -> jax.Array:
+        del params
+        return jnp.zeros([], jnp.int32)
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, jax.Array]:
+        del updates
+        x, y = (jnp.asarray(values)[state, 0] for values in _problems.REGRESSION.batches)
+
+        def loss(theta: jax.Array) -> jax.Array:
+            return h["scale"] * jnp.mean(jnp.log(jnp.cosh(x @ theta - y)))
+
+        return jax.grad(loss)(params), state + 1
+
+    return optax.GradientTransformation(init, update)
+
+
 def _scaled_and_unscaled(h: Hyper) -> optax.GradientTransformation:
-    return optax.chain(optax.scale(h["scale"]), optax.scale(h["undo"]), adamw_of(h))
+    return optax.chain(_gradient_of_scaled_loss(h), optax.scale(h["undo"]), adamw_of(h))
 
 
 def _micro_schedule(h: Hyper) -> jax.Array:
@@ -92,6 +113,24 @@ ROWS = (
         problem=_problems.MICRO_BATCHES,
         right_sees_whole_batch=True,
         quick=True,
+    ),
+    Relation(
+        name="o-normalized",
+        statement="MultiSteps(k), normalized decay for k times the batch = k-fold batch, √k times λ",
+        left=lambda h: multi_steps(
+            adamw_of(h, weight_decay=normalized_weight_decay(h["lam"], batch_size=16, **_ONE_EPOCH))
+        ),
+        right=adamw_of,
+        verdict="rounding",
+        map=lambda h: {
+            "lam": 2 * normalized_weight_decay(h["lam"], batch_size=4, **_ONE_EPOCH),
+        },
+        map_text="λ → √k λ, λ = λ_norm√(b/BT), micro-batches of b = 4 of B = 4800 points, T = 1, k = 4",
+        mutant=Mutant("λ as it was", lambda r: {"lam": r["lam"] / 2}),
+        why="The decay acts once in k micro-steps (o), on batches of kb: √(kb/BT) = √k √(b/BT).",
+        source=f"{PAPER}, appendix B.1; optax.MultiSteps, accumulating in float64",
+        problem=_problems.MICRO_BATCHES,
+        right_sees_whole_batch=True,
     ),
     Relation(
         name="p3",
@@ -136,7 +175,7 @@ ROWS = (
         outside={"beta": Interval(0.1, 0.95)},
         mutant=Mutant("fresh runs of 11 steps", lambda r: {"steps": r["steps"] + 1}),
         why="Without momentum there is no state but the count, which a restart sets back.",
-        source=f"{PAPER}, section 4.3, SGDWR",
+        source=f"{PAPER}, SGDWR",
         problem=_problems.REGRESSION,
     ),
     Relation(
@@ -146,8 +185,8 @@ ROWS = (
         right=lambda h: adamw_of(h, schedule=at(h["multipliers"])),
         verdict="rounding",
         map=lambda h: {"multipliers": _micro_schedule(h)[3::4]},
-        map_text="s(c) = S(kc + k − 1), c and the micro-steps counted from 0, k = 4",
-        mutant=Mutant("s(c) = S(c), as inside", lambda r: {"multipliers": r["eta"]}),
+        map_text="s(t) = S(kt), t and the micro-steps counted from 1, k = 4",
+        mutant=Mutant("s(t) = S(t), as inside", lambda r: {"multipliers": r["eta"]}),
         why="A schedule outside counts micro-steps, and what it multiplies is 0 but at the kth. As "
         "it stands after the decay, it multiplies both: the paper's place.",
         source="optax.MultiSteps, accumulating in float64",
@@ -200,7 +239,8 @@ ROWS = (
         condition="the scale is a power of two, and nothing over- or underflows",
         outside={"other": Interval(1e3, 1e5)},
         mutant=Mutant("not unscaled", lambda r: {"undo": 0 * r["undo"] + 1}),
-        why="Multiplication by a power of two changes the exponent alone; by another number, it rounds.",
+        why="Every number on the way back through the loss takes the scale as a factor, and a power of "
+        "two changes the exponent alone; another number rounds (3·2¹⁴ leaves 2·10⁻¹⁶).",
         source="Micikevicius et al. 2018, arXiv 1710.03740",
         problem=_problems.REGRESSION,
     ),
@@ -272,7 +312,7 @@ ROWS = (
         gap=0.5,
         why="g = (1, 0), θ_0 = 0, cycles of one step, α = 1, β = ½, λ = 0.1: −1 and then −0.9 − ½ with "
         "the buffer of the cycle before, −0.9 without.",
-        source=f"{PAPER}, section 4.3, whose restarts keep the buffer",
+        source=f"{PAPER}, whose restarts keep the buffer",
         problem=_problems.witness([0.0], [[1.0], [0.0]]),
     ),
     Relation(

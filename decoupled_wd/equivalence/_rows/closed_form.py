@@ -69,11 +69,17 @@ def _after_silence(landing: Callable[..., jax.Array]) -> optax.GradientTransform
     return optax.GradientTransformation(init, update)
 
 
+def _geometric_sum(q: Any, r: Any, k: jax.Array) -> jax.Array:
+    """(q^k - r^k) / (q - r), which loses no digits where q and r are close."""
+    log_ratio = jnp.log1p((r - q) / q)
+    return q ** (k - 1) * jnp.expm1(k * log_ratio) / jnp.expm1(log_ratio)
+
+
 def _silent_momentum(h: Hyper) -> optax.GradientTransformation:
     q, beta = 1 - h["lam"], h["beta"]
 
     def landing(k: jax.Array, n0: jax.Array) -> jax.Array:
-        return q**k * h["theta0"] - beta * (q**k - beta**k) / (q - beta) * n0
+        return q**k * h["theta0"] - beta * _geometric_sum(q, beta, k) * n0
 
     return _after_silence(landing)
 
@@ -99,7 +105,7 @@ def _silent_adamw(h: Hyper) -> optax.GradientTransformation:
 
     def landing(k: jax.Array, n0: jax.Array) -> jax.Array:
         del n0
-        return q**k * h["theta0"] - h["alpha"] * u * rho * (q**k - rho**k) / (q - rho)
+        return q**k * h["theta0"] - h["alpha"] * u * rho * _geometric_sum(q, rho, k)
 
     return _after_silence(landing)
 
@@ -163,6 +169,20 @@ ROWS = (
         quick=True,
     ),
     Relation(
+        name="l1-sgdw",
+        statement="SGDW without gradients, empty buffer = one multiplication by the product of (1−η_sλ)",
+        left=sgdw_of,
+        right=lambda h: optax.chain(optax.set_to_zero(), closed_form(h["decays"])),
+        verdict="rounding",
+        map=lambda h: {"decays": l_t(h)},
+        map_text="θ_k = P_k θ_0; rate inside",
+        start_text="m_0 = 0 (l2 has the formula for what is left over)",
+        mutant=P_OF_THE_STEP_BEFORE,
+        why="The buffer stays empty, and only the decay is left.",
+        source=DERIVED,
+        problem=_problems.SILENT,
+    ),
+    Relation(
         name="l2",
         statement="SGDW without gradients, momentum left over = one formula",
         left=sgdw_of,
@@ -172,8 +192,8 @@ ROWS = (
         start_text="m_0 as on the left",
         values={"trace": _M0},
         constant_schedule=True,
-        condition="β ≠ 1−λ",
-        domain={"lam": Interval(1e-5, 0.04)},
+        condition="β ≠ 1−λ; on both sides of it, and near it, as 1 − (β/q)ᵏ is taken by expm1",
+        domain={"lam": Interval(1e-5, 0.2)},
         outside={"lam": Interval(0.5, 0.5), "beta": Interval(0.5, 0.5)},
         mutant=Mutant("m_0 forgotten", lambda r: {"trace": 0 * r["trace"]}),
         why="m_s = βˢm_0 and θ_k = qᵏθ_0 − Σ_s q^{k-s}m_s: a geometric sum. At β = q it is kqᵏm_0.",
@@ -195,11 +215,11 @@ ROWS = (
             "nu": np.linspace(0.5, 2.0, 6) ** 2,
         },
         constant_schedule=True,
-        condition=f"b₁/√b₂ < 1−λ; {WITHOUT_EPS_TEXT}; bias corrections of 1 (from step 10⁶)",
+        condition=f"b₁/√b₂ ≠ 1−λ; {WITHOUT_EPS_TEXT}; bias corrections of 1 (from step 10⁶)",
         domain={
-            "lam": Interval(1e-5, 0.05),
-            "b1": Interval(0.0, 0.9),
-            "b2": Interval(0.95, 0.9999),
+            "lam": Interval(1e-5, 0.2),
+            "b1": Interval(0.0, 0.95),
+            "b2": Interval(0.9, 0.9999),
         },
         outside=SOME_EPS,
         mutant=Mutant("ρ = b₁", lambda r: {"ratio": r["b1"]}),

@@ -198,9 +198,16 @@ ROWS = (
     ),
     Relation(
         name="k1",
-        statement="the paper's AdamW = PyTorch's and Optax's, any schedule",
+        statement="the paper's AdamW = optax.adamw, in PyTorch's unit too, any schedule",
         left=adamw_of,
-        right=lambda h: adamw_of(h, coupling="learning_rate"),
+        right=lambda h: optax.adamw(
+            lambda step: a_t(h)[step],
+            h["b1"],
+            h["b2"],
+            h["eps"],
+            h["eps_root"],
+            weight_decay=h["lam"],
+        ),
         verdict="rounding",
         map=lambda h: {"lam": h["lam"] / h["alpha"]},
         map_text="weight_decay = λ/α, α the base learning rate",
@@ -232,7 +239,7 @@ ROWS = (
     ),
     Relation(
         name="k2",
-        statement="AdamC's decay a_t²λ/α, α the largest rate = AdamW, coefficient as the schedule",
+        statement="AdamC's decay a_t²λ/α, α the base rate = AdamW, coefficient as the schedule",
         left=lambda h: adamw_of(h, coupling="corrected"),
         right=lambda h: adamw_of(h, coupling="learning_rate", weight_decay=at(h["coefficient"])),
         verdict="rounding",

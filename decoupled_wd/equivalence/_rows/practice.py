@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from decoupled_wd._alias import adamw
 from decoupled_wd._coupled import add_l2_to_grad
 from decoupled_wd._decoupled import decoupled_weight_decay
 from decoupled_wd._extend import extend_with_decoupled_weight_decay
@@ -120,7 +119,14 @@ def _rates(h: Hyper) -> Any:
 
 
 def _layer_rates(h: Hyper) -> optax.GradientTransformation:
-    coupled = adamw_of(h, coupling="learning_rate", weight_decay=h["lam"] / h["alpha"])
+    coupled = optax.adamw(
+        lambda step: a_t(h)[step],
+        h["b1"],
+        h["b2"],
+        h["eps"],
+        h["eps_root"],
+        weight_decay=h["lam"] / h["alpha"],
+    )
     return optax.chain(coupled, optax.stateless(lambda u, _: _rates(h) * u))
 
 
@@ -405,16 +411,21 @@ ROWS = (
     ),
     Relation(
         name="layer-rates-width",
-        statement="optax.adamw with its rate divided by n ≠ the same with its decay kept (times n)",
-        left=lambda h: adamw(h["alpha"] / 4, weight_decay=h["lam"], coupling="learning_rate"),
-        right=lambda h: adamw(h["alpha"] / 4, weight_decay=4 * h["lam"], coupling="learning_rate"),
+        statement="optax.adamw with its rate divided by n ≠ optax.adamw with its step divided by n",
+        left=lambda h: optax.adamw(h["alpha"] / 4, eps=h["eps"], weight_decay=h["lam"]),
+        right=lambda h: optax.chain(
+            optax.scale_by_adam(eps=h["eps"]),
+            optax.scale(1 / 4),
+            optax.add_decayed_weights(h["lam"]),
+            optax.scale(-h["alpha"]),
+        ),
         verdict="never",
-        map_text="rate α/4: weight_decay as it is against 4 times it",
-        values=witness_values([1.0], alpha=0.4, lam=0.1),
+        map_text="same weight_decay, n = 4: rate α/n, against rate α and u/n",
+        values=witness_values([1.0], alpha=0.4, lam=0.1, eps=0.0),
         gap=0.03,
-        why="No gradient, θ_0 = 1, α/4 = 0.1: 1 − 0.1·0.1 = 0.99 against 1 − 0.1·0.4 = 0.96, the decay "
-        "before the rate was divided (as for a larger width).",
+        why="g = θ_0 = 1, α = 0.4, λ = 0.1, eps = 0, Adam's first direction is 1: 1 − 0.1(1 + 0.1) = "
+        "0.89 against 1 − 0.4(¼ + 0.1) = 0.86. A rate that falls with the width takes the decay along.",
         source=DERIVED,
-        problem=_problems.witness([1.0], [[0.0]]),
+        problem=_problems.witness([1.0], [[1.0]]),
     ),
 )

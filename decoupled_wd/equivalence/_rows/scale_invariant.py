@@ -205,7 +205,8 @@ ROWS = (
         right=lambda h: optax.chain(changing_trace(h["beta"]), _sgd_at(h)),
         verdict="rounding",
         map=_momentum_map,
-        map_text="a_t → a_t/(P_{t-1}P_t), β_t = β(1−l_{t-1}), no decay; θ_t = P_tφ_t; rate outside",
+        map_text="a_t → a_t/(P_{t-1}P_t), β_t = β(1−l_{t-1}), l_0 := 0, no decay; θ_t = P_tφ_t; rate "
+        "outside",
         read_right=_shrunk,
         mutant=Mutant(
             "l_t for l_{t-1} in β_t",
@@ -223,8 +224,8 @@ ROWS = (
         right=_adam_of_changing_decays,
         verdict="rounding",
         map=_adam_map,
-        map_text="a_t → a_t/P_t, moments decay by b₁(1−l_{t-1}) and b₂(1−l_{t-1})², gains and bias "
-        "corrections as they were, no decay; θ_t = P_tφ_t",
+        map_text="a_t → a_t/P_t, moments decay by b₁(1−l_{t-1}) and b₂(1−l_{t-1})², l_0 := 0, gains and "
+        "bias corrections as they were, no decay; θ_t = P_tφ_t",
         read_right=_shrunk,
         values=WITHOUT_EPS,
         condition=WITHOUT_EPS_TEXT,

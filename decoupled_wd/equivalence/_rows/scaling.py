@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import optax.contrib
 
-from decoupled_wd._alias import adam_l2
+from decoupled_wd._alias import adam_l2, amsgradw
 from decoupled_wd._decoupled import decoupled_weight_decay
 from decoupled_wd._scaling import scale_by_schedule
 from decoupled_wd.equivalence import _problems
@@ -35,6 +35,14 @@ _FIRST_STEP = {"b1": 0.5, "b2": 0.75, "eps_root": 0.0}
 def _adam_l2_of(h: Hyper) -> optax.GradientTransformation:
     schedule = at(h["eta"])
     return adam_l2(
+        h["alpha"], h["b1"], h["b2"], h["eps"], h["eps_root"],
+        weight_decay=h["lam"], schedule=schedule,
+    )  # fmt: skip
+
+
+def _amsgradw_of(h: Hyper) -> optax.GradientTransformation:
+    schedule = at(h["eta"])
+    return amsgradw(
         h["alpha"], h["b1"], h["b2"], h["eps"], h["eps_root"],
         weight_decay=h["lam"], schedule=schedule,
     )  # fmt: skip
@@ -172,6 +180,21 @@ ROWS = (
         source=DERIVED,
         problem=_problems.REGRESSION,
         quick=True,
+    ),
+    Relation(
+        name="e2-amsgrad",
+        statement="AMSGrad with eps > 0 = AMSGrad on c times the loss, eps scaled along",
+        left=_amsgradw_of,
+        right=lambda h: _loss_times_c(h, _amsgradw_of(h)),
+        verdict="rounding",
+        map=lambda h: {"eps": h["c"] * h["eps"], "eps_root": h["c"] ** 2 * h["eps_root"]},
+        map_text="eps → c·eps, eps_root → c²·eps_root, same λ",
+        values={"c": 37.0, "eps": 0.1, "eps_root": 0.01},
+        domain={"c": _FACTORS, "eps": Interval(1e-8, 1.0), "eps_root": Interval(0.0, 0.1)},
+        mutant=Mutant("eps_root → c·eps_root", lambda r: {"eps_root": r["eps_root"] / r["c"]}),
+        why="As e2: the maximum of second moments takes the factor c², as they do.",
+        source=DERIVED,
+        problem=_problems.REGRESSION,
     ),
     Relation(
         name="e3",

@@ -9,6 +9,7 @@ import numpy as np
 import optax
 
 from decoupled_wd._alias import adam_l2
+from decoupled_wd._coupled import add_l2_to_grad
 from decoupled_wd._decoupled import decoupled_weight_decay
 from decoupled_wd._scaling import scale_by_schedule
 from decoupled_wd.equivalence import _problems
@@ -321,7 +322,7 @@ ROWS = (
     ),
     Relation(
         name="m5-huber-l1",
-        statement="soft-threshold by τ = Huber decay of strength τ/δ, as δ → 0",
+        statement="Huber decay of strength τ/δ → soft-threshold by τ, as δ → 0",
         left=_after_adam(lambda h, v, t: _soft(v, _tau_t(h)[t])),
         right=_after_adam(_huber),
         verdict="limit",
@@ -380,9 +381,37 @@ ROWS = (
         values={"anchor": np.linspace(-1.0, 2.0, 6)},
         mutant=Mutant("φ_0 = θ_0", lambda r: {"theta0": r["theta0"] + r["anchor"]}),
         why="Adam commutes with translations, and λ(θ − anchor) = λφ.",
-        source="L2-Init (arXiv 2308.11958), L2-SP",
+        source=f"{DERIVED}; n1-coupled is what the literature has",
         problem=_problems.REGRESSION,
         quick=True,
+    ),
+    Relation(
+        name="n1-coupled",
+        statement="Adam with L2 towards an anchor (L2-Init, L2-SP) = Adam with L2 of the distance",
+        left=lambda h: optax.chain(
+            add_l2_to_grad(h["penalty"], toward=h["anchor"]), adam_step_of(h)
+        ),
+        right=lambda h: adam_l2(
+            h["alpha"],
+            h["b1"],
+            h["b2"],
+            h["eps"],
+            h["eps_root"],
+            weight_decay=h["penalty"],
+            schedule=at(h["eta"]),
+        ),
+        verdict="rounding",
+        start=lambda h: {"theta0": h["theta0"] - h["anchor"]},
+        start_text="φ_0 = θ_0 − anchor",
+        parameters=lambda h, phi: phi + h["anchor"],
+        map_text="φ = θ − anchor, same λ'",
+        values={"anchor": np.linspace(-1.0, 2.0, 6), "penalty": np.float64(0.1)},
+        domain={"penalty": Interval(1e-4, 1.0)},
+        mutant=Mutant("φ_0 = θ_0", lambda r: {"theta0": r["theta0"] + r["anchor"]}),
+        why="The gradient of f(φ + anchor) + (λ'/2)|φ|² is g + λ'(θ − anchor), and Adam commutes with "
+        "translations.",
+        source="Kumar et al. 2023, arXiv 2308.11958 (L2-Init); Li et al. 2018, arXiv 1802.01483 (L2-SP)",
+        problem=_problems.REGRESSION,
     ),
     Relation(
         name="n2",

@@ -102,20 +102,23 @@ def _ball(h: Hyper) -> Hyper:
     return {"gamma": l_t(h), "radius": h["alpha"] / h["lam"]}
 
 
-_BALL_TEXT = "γ_t = η_tλ, radius α/λ (in PyTorch's and Optax's unit: 1/weight_decay)"
+_BALL_TEXT = (
+    "γ_t = η_tλ, radius α/λ (in PyTorch's and Optax's unit: 1/weight_decay); the Frank-Wolfe method "
+    "where θ_0 is in the ball and η_tλ ≤ 1"
+)
 _FIRST_MOMENT_MATTERS = {"b1": Interval(0.1, 0.9)}
 
 ROWS = (
     Relation(
         name="i1",
-        statement="AdamW with b1 = b2 = eps = 0 = sign descent with weight decay",
-        left=adamw_of,
-        right=lambda h: with_decay(optax.scale_by_sign(), h),
+        statement="sign descent with weight decay = AdamW with b1 = b2 = eps = 0",
+        left=lambda h: with_decay(optax.scale_by_sign(), h),
+        right=adamw_of,
         verdict="rounding",
         values={"b1": 0.0, "b2": 0.0, "eps": 0.0, "eps_root": 0.0},
         condition="b1 = b2 = eps = 0",
         outside=_FIRST_MOMENT_MATTERS,
-        mutant=Mutant("λ per unit of learning rate", lambda r: {"lam": r["alpha"] * r["lam"]}),
+        mutant=Mutant("b1 = 0.9", lambda r: {"b1": r["b1"] + 0.9}),
         why="g/√(g²) = sign(g). No gradient may be 0.",
         source=DERIVED,
         problem=_problems.AWAY_FROM_ZERO,
@@ -187,7 +190,7 @@ ROWS = (
     ),
     Relation(
         name="i4-linf",
-        statement="sign descent with weight decay = Frank-Wolfe on the box |θ_i| ≤ α/λ",
+        statement="sign descent with weight decay = the recursion of Frank-Wolfe on |θ_i| ≤ α/λ",
         left=lambda h: with_decay(optax.scale_by_sign(), h),
         right=_frank_wolfe(lambda g: jnp.where(g > 0, -1.0, 1.0)),
         verdict="rounding",
@@ -201,7 +204,7 @@ ROWS = (
     ),
     Relation(
         name="i4-l2",
-        statement="normalized SGD with weight decay = Frank-Wolfe on the ball |θ| ≤ α/λ",
+        statement="normalized SGD with weight decay = the recursion of Frank-Wolfe on |θ| ≤ α/λ",
         left=lambda h: with_decay(optax.normalize_by_update_norm(eps=0.0), h),
         right=_frank_wolfe(lambda g: -g / jnp.sqrt(g @ g)),
         verdict="rounding",
@@ -214,7 +217,7 @@ ROWS = (
     ),
     Relation(
         name="i4-spectral",
-        statement="Muon, exact and without momentum, with weight decay = Frank-Wolfe on |Θ|₂ ≤ α/λ",
+        statement="exact Muon, no momentum, with decay = the recursion of Frank-Wolfe on |Θ|₂ ≤ α/λ",
         left=lambda h: with_decay(_orthogonalized(), h),
         right=_frank_wolfe(_lowest_in_spectral_ball),
         verdict="rounding",
