@@ -46,6 +46,7 @@ def add_penalty(
 
     def update(updates: Updates, state: Any, params: Params | None = None) -> tuple[Updates, Any]:
         _tree.check_params(params)
+        _tree.check_state(state, "count")
         rate, used = state_at(state.count)
         signed = sign * rate
 

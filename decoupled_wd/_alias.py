@@ -16,7 +16,7 @@ Arguments that all of them share:
   callable of the step too, as in Optax. Under `"schedule"` and `"corrected"` the paper's two symbols
   are two arguments, and a callable is an error.
 * `schedule`: eta_t, the multiplier of the step, and of the decay as `coupling` says; a number or a
-  callable of the 0-based step. None is 1.
+  callable of the 0-based step. None is 1. How high a callable rises is not known before it ran.
 * `weight_decay`: lambda, in the unit that `coupling` gives it; a number, traced or not, or a callable
   of the step. A concrete number that would remove a whole weight in a step is an error, and one
   that removes 0.5 % or more a step is a warning.
@@ -59,7 +59,7 @@ def _decay_and_step(
     coupling: Coupling,
 ) -> optax.GradientTransformation:
     """Everything after the moments: the two multiplications, and the decay in its place."""
-    check_step(learning_rate, schedule)
+    check_step(learning_rate, schedule, coupling)
     check_decay(weight_decay, learning_rate, schedule, coupling)
     if coupling == "corrected":
         weight_decay = product(weight_decay=weight_decay, schedule=schedule)
@@ -106,16 +106,32 @@ def adamw(
         eps: added to the root of the second moment; 0 or more.
         eps_root: added inside the root; 0 or more.
         mu_dtype: dtype of the stored first moment.
-        weight_decay: lambda.
-        mask: which leaves decay.
+        weight_decay: lambda, in the unit that `coupling` gives it; 0 or more; a number, traced or
+            not, or a callable of the step.
+        mask: which leaves decay: bools or multipliers as a tree like the parameters, a prefix of one,
+            or a function of the parameters that gives one; None is every leaf.
         nesterov: look ahead by one step of the first moment (NAdamW).
-        schedule: eta_t.
-        coupling: the place of the decay, and so the unit of lambda.
+        schedule: eta_t, a multiplier that peaks at 1, and no learning rate: one that peaks at 1e-3
+            makes every step a thousand times smaller, and nothing warns of it. A number or a
+            callable of the 0-based step; None is 1.
+        coupling: what lambda is per: `"schedule"` per step at multiplier 1 (the paper);
+            `"learning_rate"` per unit of learning rate (Optax, PyTorch, Keras); `"none"` per step
+            whatever the schedule (TensorFlow Addons); `"corrected"` per unit of learning rate,
+            times eta_t again (AdamC).
         nu_dtype: dtype of the stored second moment.
         eps_placement: `"after"` or `"before"` bias correction; see `scale_by_adam`.
 
     Returns:
         A finished optimizer; 8 bytes of state a float32 parameter.
+
+    Raises:
+        TypeError: an argument of the wrong type, such as a callable `learning_rate` under
+            `"schedule"` and `"corrected"`; a mask that is a bare scalar or whose function fails.
+        ValueError: a number out of its range, a decay that would remove a whole weight in a step;
+            at `init` a mask that does not fit or leaves nothing to decay, at `update` no `params`.
+
+    Warns:
+        UserWarning: a step removes 0.5 % or more of a weight, or a moment is stored in 16 bits.
 
     Example:
         A weight without gradient shows the decay alone. The same number, two meanings:
@@ -169,15 +185,18 @@ def adam_l2(
         eps: added to the root of the second moment; 0 or more.
         eps_root: added inside the root; 0 or more.
         mu_dtype: dtype of the stored first moment.
-        weight_decay: $\lambda'$.
-        mask: which leaves are penalized.
+        weight_decay: $\lambda'$, per unit of gradient; a number or a callable of the step.
+        mask: which leaves are penalized: a tree, a prefix or a function, as in `adamw`.
         nesterov: look ahead by one step of the first moment.
-        schedule: eta_t.
+        schedule: eta_t, a multiplier that peaks at 1; a number or a callable of the step.
         nu_dtype: dtype of the stored second moment.
         eps_placement: `"after"` or `"before"` bias correction; see `scale_by_adam`.
 
     Returns:
         A finished optimizer; 8 bytes of state a float32 parameter.
+
+    Raises:
+        TypeError, ValueError: as in `adamw`.
 
     Example:
         Without a gradient from the loss, every weight moves by alpha, large or small:
@@ -231,15 +250,18 @@ def amsgradw(
         eps: added to the root of the second moment; 0 or more.
         eps_root: added inside the root; 0 or more.
         mu_dtype: dtype of the stored first moment.
-        weight_decay: lambda.
-        mask: which leaves decay.
+        weight_decay: lambda, in the unit that `coupling` gives it; a number or a callable.
+        mask: which leaves decay: a tree, a prefix or a function, as in `adamw`.
         variant: `"paper"`, `"pytorch"` or `"optax"`.
-        schedule: eta_t.
-        coupling: the place of the decay, and so the unit of lambda.
+        schedule: eta_t, a multiplier that peaks at 1; a number or a callable of the step.
+        coupling: what lambda is per, step or unit of learning rate; the four are told in `adamw`.
         nu_dtype: dtype of the stored second moment and its maximum.
 
     Returns:
         A finished optimizer; 12 bytes of state a float32 parameter.
+
+    Raises:
+        TypeError, ValueError: as in `adamw`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -286,14 +308,17 @@ def amsgrad_l2(
         eps: added to the root of the second moment; 0 or more.
         eps_root: added inside the root; 0 or more.
         mu_dtype: dtype of the stored first moment.
-        weight_decay: $\lambda'$.
-        mask: which leaves are penalized.
+        weight_decay: $\lambda'$, per unit of gradient; a number or a callable of the step.
+        mask: which leaves are penalized: a tree, a prefix or a function, as in `adamw`.
         variant: `"paper"`, `"pytorch"` or `"optax"`.
-        schedule: eta_t.
+        schedule: eta_t, a multiplier that peaks at 1; a number or a callable of the step.
         nu_dtype: dtype of the stored second moment and its maximum.
 
     Returns:
         A finished optimizer; 12 bytes of state a float32 parameter.
+
+    Raises:
+        TypeError, ValueError: as in `adamw`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -340,15 +365,18 @@ def sgdw(
         momentum: beta, in [0, 1); None is plain SGD without a buffer.
         nesterov: Nesterov momentum, as in `optax.trace`.
         accumulator_dtype: dtype of the buffer; the parameters' if None.
-        weight_decay: lambda.
-        mask: which leaves decay.
+        weight_decay: lambda, in the unit that `coupling` gives it; a number or a callable.
+        mask: which leaves decay: a tree, a prefix or a function, as in `adamw`.
         learning_rate_in_buffer: whether alpha eta_t multiplies the gradient (True) or the buffer.
-        schedule: eta_t.
-        coupling: the place of the decay, and so the unit of lambda.
+        schedule: eta_t, a multiplier that peaks at 1; a number or a callable of the step.
+        coupling: what lambda is per, step or unit of learning rate; the four are told in `adamw`.
 
     Returns:
         A finished optimizer; 4 bytes of state a float32 parameter. Where the rate is in the buffer
         the decay stands at place D, and its state holds the decay per step.
+
+    Raises:
+        TypeError, ValueError: as in `adamw`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -363,7 +391,7 @@ def sgdw(
     _check.check_bool("learning_rate_in_buffer", learning_rate_in_buffer)
     buffer = _momentum(momentum, nesterov, accumulator_dtype)
     if learning_rate_in_buffer:
-        check_step(learning_rate, schedule)
+        check_step(learning_rate, schedule, coupling)
         check_decay(weight_decay, learning_rate, schedule, coupling)
         return optax.chain(
             scale_by_schedule(product(learning_rate=learning_rate, schedule=schedule)),
@@ -401,13 +429,16 @@ def sgd_l2(
         momentum: beta, in [0, 1); None is plain SGD without a buffer.
         nesterov: Nesterov momentum, as in `optax.trace`.
         accumulator_dtype: dtype of the buffer; the parameters' if None.
-        weight_decay: $\lambda'$.
-        mask: which leaves are penalized.
+        weight_decay: $\lambda'$, per unit of gradient; a number or a callable of the step.
+        mask: which leaves are penalized: a tree, a prefix or a function, as in `adamw`.
         learning_rate_in_buffer: True is Algorithm 1 as printed; False is `torch.optim.SGD`.
-        schedule: eta_t.
+        schedule: eta_t, a multiplier that peaks at 1; a number or a callable of the step.
 
     Returns:
         A finished optimizer; 4 bytes of state a float32 parameter.
+
+    Raises:
+        TypeError, ValueError: as in `adamw`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -452,13 +483,16 @@ def lionw(
         b1: weight of the momentum in the direction, in [0, 1).
         b2: decay rate of the momentum, in [0, 1).
         mu_dtype: dtype of the stored momentum.
-        weight_decay: lambda.
-        mask: which leaves decay.
-        schedule: eta_t.
-        coupling: the place of the decay, and so the unit of lambda.
+        weight_decay: lambda, in the unit that `coupling` gives it; a number or a callable.
+        mask: which leaves decay: a tree, a prefix or a function, as in `adamw`.
+        schedule: eta_t, a multiplier that peaks at 1; a number or a callable of the step.
+        coupling: what lambda is per, step or unit of learning rate; the four are told in `adamw`.
 
     Returns:
         A finished optimizer; 4 bytes of state a float32 parameter.
+
+    Raises:
+        TypeError, ValueError: as in `adamw`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -508,7 +542,8 @@ def adamwr(
 
     Args:
         learning_rate: alpha.
-        normalized_weight_decay: lambda_norm, the decay if one batch were all there is.
+        normalized_weight_decay: lambda_norm, the decay if one batch were all there is; lambda is in
+            the unit that `coupling` gives it.
         batch_size: b, an integer.
         dataset_size: B, training points, an integer.
         period: T_0, length of the first cycle in epochs of ceil(B / b) steps; an integer.
@@ -518,9 +553,10 @@ def adamwr(
         eps: as in `adamw`.
         eps_root: as in `adamw`.
         mu_dtype: as in `adamw`.
-        mask: as in `adamw`.
+        mask: which leaves decay: a tree, a prefix or a function, as in `adamw`.
         nesterov: as in `adamw`.
-        coupling: as in `adamw`; the paper's is the default.
+        coupling: what lambda is per, step (the default, the paper's) or unit of learning rate; the
+            four are told in `adamw`.
         nu_dtype: as in `adamw`.
         eps_placement: as in `adamw`.
         eta_min: value of eta_t that each cycle falls to.
@@ -531,8 +567,11 @@ def adamwr(
     Returns:
         A finished optimizer; 8 bytes of state a float32 parameter.
 
+    Raises:
+        TypeError, ValueError: as in `adamw`.
+
     Example:
-        Batches of 1 from 4 points, a first cycle of 1 epoch: lambda = 0.01 / sqrt(4).
+        Batches of 1 from 4 points, a first cycle of 1 epoch: lambda = 0.008 / sqrt(4).
 
         >>> import jax.numpy as jnp
         >>> theta, g = jnp.array([1.0]), jnp.array([0.0])
@@ -582,7 +621,8 @@ def sgdwr(
 
     Args:
         learning_rate: alpha.
-        normalized_weight_decay: lambda_norm, the decay if one batch were all there is.
+        normalized_weight_decay: lambda_norm, the decay if one batch were all there is; lambda is in
+            the unit that `coupling` gives it.
         batch_size: b, an integer.
         dataset_size: B, training points, an integer.
         period: T_0, length of the first cycle in epochs of ceil(B / b) steps; an integer.
@@ -590,9 +630,10 @@ def sgdwr(
         momentum: as in `sgdw`, and so are all not named here.
         nesterov: as in `sgdw`.
         accumulator_dtype: as in `sgdw`.
-        mask: as in `sgdw`.
+        mask: which leaves decay: a tree, a prefix or a function, as in `adamw`.
         learning_rate_in_buffer: as in `sgdw`.
-        coupling: as in `sgdw`; the paper's is the default.
+        coupling: what lambda is per, step (the default, the paper's) or unit of learning rate; the
+            four are told in `adamw`.
         eta_min: value of eta_t that each cycle falls to.
         eta_max: value of eta_t that the first cycle starts from.
         warmup: epochs of linear warm-up before the first cycle, an integer.
@@ -600,6 +641,9 @@ def sgdwr(
 
     Returns:
         A finished optimizer; 4 bytes of state a float32 parameter.
+
+    Raises:
+        TypeError, ValueError: as in `adamw`.
 
     Example:
         Batches of 1 from 4 points, a first cycle of 1 epoch: lambda = 0.008 / sqrt(4).

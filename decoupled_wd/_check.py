@@ -42,12 +42,12 @@ def is_narrow(dtype: Any) -> bool:
     return jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32
 
 
-def check_float_dtype(name: str, value: Any) -> None:
+def check_float_dtype(name: str, value: Any, *, at: str = "") -> None:
     """Refuse 16-bit hyperparameters: in bfloat16 a beta of 0.999 is 1 and a decay of 1e-4 is gone."""
     dtype = getattr(value, "dtype", None)
     if dtype is not None and is_narrow(dtype):
         raise TypeError(
-            f"`{name}` is {dtype}, and hyperparameters are never used in 16 bits. Pass a Python "
+            f"`{name}`{at} is {dtype}, and hyperparameters are never used in 16 bits. Pass a Python "
             "float or a float32 array; under `optax.inject_hyperparams`, which casts to the "
             "parameters' dtype, pass `hyperparam_dtype=jnp.float32`."
         )
@@ -60,38 +60,42 @@ def check_number(
     minimum: float = -math.inf,
     below: float = math.inf,
     hint: str = "Pass a number.",
+    at: str = "",
 ) -> None:
-    """Require a real scalar, traced or not; where it is concrete, in [minimum, below)."""
+    """Require a real scalar, traced or not; where it is concrete, in [minimum, below).
+
+    `at` says where in the argument the value stands.
+    """
     if callable(value):
-        raise TypeError(f"`{name}` is a callable, and a number is needed. {hint}")
+        raise TypeError(f"`{name}`{at} is a callable, and a number is needed. {hint}")
     number = isinstance(value, (int, float, np.number, np.ndarray, jax.Array))
     if not number or isinstance(value, bool):
-        raise TypeError(f"`{name}` is {value!r}, and a number is needed. {hint}")
+        raise TypeError(f"`{name}`{at} is {value!r}, and a number is needed. {hint}")
     if isinstance(value, (np.number, np.ndarray, jax.Array)):
         if value.ndim:
             raise TypeError(
-                f"`{name}` has shape {value.shape}, and a scalar is needed. To try several values "
-                "at once, build the optimizer inside a function and `jax.vmap` it."
+                f"`{name}`{at} has shape {value.shape}, and a scalar is needed. For several values "
+                "at once, `jax.vmap` a function of one, which builds the optimizer or makes this call."
             )
         real = jnp.issubdtype(value.dtype, jnp.floating) or jnp.issubdtype(value.dtype, jnp.integer)
         if not real:
-            raise TypeError(f"`{name}` has dtype {value.dtype}, and a real number is needed.")
-    check_float_dtype(name, value)
+            raise TypeError(f"`{name}`{at} has dtype {value.dtype}, and a real number is needed.")
+    check_float_dtype(name, value, at=at)
     number = concrete(value)
     if number is None:
         return
     if not math.isfinite(number):
-        raise ValueError(f"`{name}` is {value}, and a finite number is needed.")
+        raise ValueError(f"`{name}`{at} is {value}, and a finite number is needed.")
     if number < minimum:
-        raise ValueError(f"`{name}` is {value}, and {minimum:g} or more is needed.")
+        raise ValueError(f"`{name}`{at} is {value}, and {minimum:g} or more is needed.")
     if number >= below:
-        raise ValueError(f"`{name}` is {value}, and less than {below:g} is needed.")
+        raise ValueError(f"`{name}`{at} is {value}, and less than {below:g} is needed.")
 
 
 def check_number_or_schedule(name: str, value: NumberOrSchedule, **bounds: Any) -> None:
     """Require a number as `check_number` does, or a callable of the step count."""
     if not callable(value):
-        check_number(name, value, hint="Pass a number, or a callable of the step.", **bounds)
+        check_number(name, value, **{"hint": "Pass a number, or a callable of the step.", **bounds})
 
 
 def check_beta(name: str, value: Any) -> None:

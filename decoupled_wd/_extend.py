@@ -69,12 +69,13 @@ def extend_with_decoupled_weight_decay(
 
     Raises:
         TypeError: `tx` is not an Optax transformation, or a number is not one.
-        ValueError: `tx` decays or constrains the weights already, or is a wrapper that the decay
-            belongs inside of, or finds its own step size and the coupling needs one, or a step
-            would remove all of a weight; at `init` where only then it shows. Decay
-            is looked for in the first three steps: it is not seen where those have a rate of 0, in
-            `optax.contrib.mechanize`, whose first steps are below rounding, in a `tx` built
-            from traced numbers, and under a mask that looks at the size of leaves.
+        ValueError: `tx` ascends, or decays or constrains the weights already, or is a wrapper that
+            the decay belongs inside of, or finds its own step size and the coupling needs one, or a
+            step would remove all of a weight; at `init` where only then it shows. Decay is looked
+            for in the first three steps: it is not seen where those have a rate of 0, in
+            `optax.contrib.mechanize`, whose first steps are below rounding, in a `tx` built from
+            traced numbers, and under a mask that looks at the size of leaves. Ascent is looked for
+            at construction alone.
 
     Warns:
         UserWarning: the step of `tx` depends on the size of the weights (LAMB, LARS, Adafactor,
@@ -118,6 +119,12 @@ def extend_with_decoupled_weight_decay(
     check_decay(weight_decay, learning_rate, schedule, coupling)
     rate = decay_per_step(weight_decay, learning_rate, schedule, coupling)
     seen = _check_optimizer(tx, _EXAMPLE, coupling)
+    if seen.ascends and not seen.learns:  # Before it has learnt a step size, it may be rounding.
+        raise ValueError(
+            "`tx` ascends: its first updates have the sign of the gradient, and updates are added to "
+            "the parameters. It is no finished optimizer: put optax.scale_by_learning_rate(alpha) at "
+            "its end. To maximize, pass the gradients of minus the objective."
+        )
     if seen.reads and not seen.learns:  # What learns its step size may well read the parameters.
         _check.warn(
             "The step of `tx` depends on the size of the weights (by a trust ratio, as in LAMB, LARS "
@@ -141,6 +148,7 @@ class _Seen(NamedTuple):
     learns: str  # How it finds its own step size; empty if it does not.
     decays: bool  # Its updates depend on the parameters where there is no gradient.
     reads: bool  # They do anywhere.
+    ascends: bool  # Every step has the direction of the gradient.
 
 
 def _check_optimizer(tx: optax.GradientTransformation, params: Params, coupling: Coupling) -> _Seen:
@@ -171,10 +179,11 @@ def _look_at(tx: optax.GradientTransformation, params: Params) -> _Seen:
 
     Numbers tell whether it decays, since a decay of 0 is none: two sets of parameters are compared,
     which differ where there is no gradient. For hundreds of leaves that is slow, so a trace is
-    searched first for any way from the parameters to the updates.
+    searched first for any way from the parameters to the updates. On the example, which has two leaves,
+    they tell the sign of the steps too.
     """
     names: set[str] = set()
-    by_loss = decays = reads = False
+    by_loss = decays = reads = ascends = False
     try:
         with jax.ensure_compile_time_eval():  # `init` may run under jit.
             small = jax.tree.map(_small, params)
@@ -197,12 +206,17 @@ def _look_at(tx: optax.GradientTransformation, params: Params) -> _Seen:
             traced, shapes = jax.make_jaxpr(first_step, return_shape=True)(value, here)
             of_value, *of_theta = traced.jaxpr.invars
             by_loss = any(_reached(traced.jaxpr, [of_value])[: len(jax.tree.leaves(shapes[0]))])
-            if any(_reached(traced.jaxpr, of_theta)):
+            reached = any(_reached(traced.jaxpr, of_theta))
+            if reached or params is _EXAMPLE:
                 # Compiling takes longest, but a loop would be compiled for every leaf.
                 loops = _LOOPS.intersection(eqn.primitive.name for eqn in traced.jaxpr.eqns)
                 tried = functools.partial(_first_updates, tx.init, step, value)
                 tried = jax.jit(tried) if loops else tried
-                pairs = zip(tried(here), tried(there), strict=True)
+                first = tried(here)
+                directions = jax.tree.leaves(gradients) * _STEPS
+                along = [float(jnp.vdot(g, u).real) for g, u in zip(directions, first, strict=True)]
+                ascends = bool(np.all(np.reshape(along, (_STEPS, -1)).sum(axis=1) > 0))
+                pairs = zip(first, tried(there) if reached else first, strict=True)
                 marks = jax.tree.leaves(silent) * _STEPS
                 for (a, b), m in zip(jax.tree.map(np.asarray, list(pairs)), marks, strict=True):
                     reads |= not np.array_equal(a, b, equal_nan=True)
@@ -215,7 +229,7 @@ def _look_at(tx: optax.GradientTransformation, params: Params) -> _Seen:
     learns = (
         f"holds a {learned[0]}" if learned else "scales its step by the loss" if by_loss else ""
     )
-    return _Seen(names, learns, decays, reads)
+    return _Seen(names, learns, decays, reads, ascends)
 
 
 def _step_with(

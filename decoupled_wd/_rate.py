@@ -9,6 +9,7 @@ from decoupled_wd.schedules import product
 
 Coupling = Literal["schedule", "learning_rate", "none", "corrected"]
 COUPLINGS = ("schedule", "learning_rate", "none", "corrected")
+_RATE_IS_A_NUMBER = ("schedule", "corrected")
 _MUCH = 0.005
 
 
@@ -29,9 +30,16 @@ def decay_per_step(
     return product(weight_decay=scheduled, learning_rate=learning_rate, schedule=schedule)
 
 
-def check_step(learning_rate: NumberOrSchedule, schedule: NumberOrSchedule | None) -> None:
+def check_step(
+    learning_rate: NumberOrSchedule,
+    schedule: NumberOrSchedule | None,
+    coupling: Coupling = "learning_rate",
+) -> None:
     """Check the types and signs of alpha and eta_t."""
-    _check.check_number_or_schedule("learning_rate", learning_rate, minimum=0.0)
+    _check.check_option("coupling", coupling, COUPLINGS)
+    or_callable = "" if coupling in _RATE_IS_A_NUMBER else ", or a callable of the step"
+    hint = f"Pass a number{or_callable}."
+    _check.check_number_or_schedule("learning_rate", learning_rate, minimum=0.0, hint=hint)
     if schedule is not None:
         _check.check_number_or_schedule("schedule", schedule, minimum=0.0)
 
@@ -49,10 +57,9 @@ def check_decay(
     A callable schedule is taken to peak at 1. `normalized` is what the user gave where
     `weight_decay` was computed from it.
     """
-    _check.check_option("coupling", coupling, COUPLINGS)
+    check_step(0.0 if learning_rate is None else learning_rate, schedule, coupling)
     _check.check_number_or_schedule("weight_decay", weight_decay, minimum=0.0)
-    check_step(0.0 if learning_rate is None else learning_rate, schedule)
-    if callable(learning_rate) and coupling in ("schedule", "corrected"):
+    if callable(learning_rate) and coupling in _RATE_IS_A_NUMBER:
         raise TypeError(
             f"`learning_rate` is a callable, and coupling={coupling!r} needs a number: whether the "
             "decay follows the schedule must be said. Pass learning_rate=peak, "
@@ -73,6 +80,7 @@ def check_decay(
     name = "weight_decay" if normalized is None else "normalized_weight_decay"
     given = _check.concrete(normalized) or known[0]
     rate = _check.concrete(learning_rate)
+    below = f"Below {name}={given * _MUCH / removed:g} a step removes less than {_MUCH:.1%}."
     if coupling in ("schedule", "none"):
         other = "optax.adamw, torch.optim.AdamW and Keras multiply it by the learning rate"
         there, factor = "learning_rate", rate
@@ -83,14 +91,20 @@ def check_decay(
         f"`{name}` is {given:g}, which with coupling={coupling!r} removes {removed:.2%} of every "
         "decayed weight per step at the peak of the schedule."
     )
-    if factor is None or factor < 1:
+    if normalized is not None:
+        advice = (
+            f"The number is divided by the root of the {(given / known[0]) ** 2:.4g} steps of the "
+            f"first cycle, which are few: see that batch_size, dataset_size and period are those of "
+            f"the run. {below}"
+        )
+    elif factor is None or factor < 1:
         here = f"{name} * learning_rate" if factor is None else f"{name}={given * factor:g}"
         advice = (
             f"If the number comes from elsewhere: {other}; pass coupling={there!r}, or {here} with "
             "this coupling."
         )
     else:  # The other convention would remove no less.
-        advice = f"Below {name}={given * _MUCH / removed:g} a step removes less than {_MUCH:.1%}."
+        advice = below
     if removed >= 1:
         raise ValueError(f"{message} {advice}")
     _check.warn(f"{message} {advice}")

@@ -91,6 +91,7 @@ def scale_by_adam(
         updates: Updates, state: Any, params: Params | None = None
     ) -> tuple[Updates, optax.ScaleByAdamState]:
         del params
+        _tree.check_state(state, "nu")
         count = optax.safe_increment(state.count)
         correction1 = _moments.bias_correction(b1, count)
         correction2 = _moments.bias_correction(b2, count)
@@ -193,6 +194,7 @@ def scale_by_amsgrad(
         updates: Updates, state: Any, params: Params | None = None
     ) -> tuple[Updates, optax.ScaleByAmsgradState]:
         del params
+        _tree.check_state(state, "nu_max")
         count = optax.safe_increment(state.count)
         correction1 = _moments.bias_correction(b1, count)
         correction2 = _moments.bias_correction(b2, count)
@@ -238,6 +240,7 @@ def scale_by_lion(b1: Number, b2: Number, mu_dtype: DType) -> optax.GradientTran
         updates: Updates, state: Any, params: Params | None = None
     ) -> tuple[Updates, optax.ScaleByLionState]:
         del params
+        _tree.check_state(state, "mu")
 
         def leaf(g: jax.Array, m: jax.Array) -> tuple[jax.Array, ...]:
             direction = jnp.sign(_moments.moving_average(g, m, b1))
@@ -263,6 +266,7 @@ def trace(decay: Number, nesterov: bool, accumulator_dtype: DType) -> optax.Grad
         updates: Updates, state: Any, params: Params | None = None
     ) -> tuple[Updates, optax.TraceState]:
         del params
+        _tree.check_state(state, "trace")
 
         def leaf(g: jax.Array, m: jax.Array) -> tuple[jax.Array, ...]:
             m = _moments.momentum(g, m, decay)
@@ -317,6 +321,7 @@ def scale_by_schedule(schedule: NumberOrSchedule | None) -> optax.GradientTransf
         updates: Updates, state: Any, params: Params | None = None
     ) -> tuple[Updates, optax.ScaleByScheduleState]:
         del params
+        _tree.check_state(state, "count")
         value = _tree.scalar("schedule", multiplier, state.count, minimum=-math.inf)
         updates = _tree.map_leaves(lambda u: u * _tree.cast(value, u.dtype), updates)
         return updates, optax.ScaleByScheduleState(count=optax.safe_increment(state.count))

@@ -5,6 +5,7 @@ what is not an array: None (a leaf without a gradient, as Equinox makes them) an
 (a leaf that `optax.masked` or `optax.partition` took away).
 """
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +25,48 @@ def is_absent(node: Any) -> bool:
 def path_name(path: tuple[Any, ...]) -> str:
     """Join a key path with slashes; a bare array's is the empty string."""
     return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def place(path: str) -> str:
+    """Where a leaf stands, for errors: after the name of the argument."""
+    return f" at {path!r}" if path else " (a bare array)"
+
+
+def listed(paths: list[str]) -> str:
+    """The first paths of a list, for errors."""
+    return ", ".join(map(repr, paths[:8])) + (", ..." if len(paths) > 8 else "")
+
+
+def difference(tree: Any, name: str, like: Any) -> str:
+    """Say, as the predicate of a sentence, how a tree differs from `like`, which is called `name`.
+
+    A leaf of `tree` may stand for all that is below it in `like`.
+    """
+
+    def paths(nodes: Any) -> list[str]:
+        keyed = jax.tree_util.tree_leaves_with_path(nodes, is_leaf=is_absent)
+        return [path_name(path) for path, _ in keyed]
+
+    def covers(above: str, path: str) -> bool:
+        return above in ("", path) or path.startswith(f"{above}/")
+
+    here, there = paths(tree), paths(like)
+    missing = [path for path in there if not any(covers(x, path) for x in here)]
+    extra = [x for x in here if not any(covers(x, path) for path in there)]
+    parts = [f"has nothing for {listed(missing)}"] * bool(missing)
+    parts += [f"has {listed(extra)}, which `{name}` do not have"] * bool(extra)
+    kinds = f"is a {type(tree).__name__} for a {type(like).__name__}, or a node of it is"
+    return ", and ".join(parts) or kinds
+
+
+def check_state(state: Any, field: str) -> None:
+    """Require a state with a field that is read; a wrapper's may be of another class."""
+    # Tuples and strings have a method `count`.
+    if not hasattr(state, field) or inspect.isroutine(getattr(state, field)):
+        raise TypeError(
+            f"`state` holds a {type(state).__name__} where a state with the field {field!r} is "
+            "needed. Pass what `init` returned, in this order: `update(updates, state, params)`."
+        )
 
 
 def check_params(params: Params | None) -> None:
@@ -48,15 +91,15 @@ def check_like(name: str, tree: Any, params: Params) -> None:
     )
     try:
         leaves = treedef.flatten_up_to(tree)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError):
         raise ValueError(
-            f"`{name}` and `params` must be trees of the same structure, and they differ: {error}. "
-            f"Pass a `{name}` with an array for every array of the parameters."
+            f"`{name}` and `params` must be trees of the same structure, and they differ: `{name}` "
+            f"{difference(tree, 'params', params)}. Pass an array for every array of the parameters."
         ) from None
     for (path, parameter), leaf in zip(keyed, leaves, strict=True):
         if not _is_inexact(parameter) or is_absent(leaf):
             continue
-        at = f"`{name}` at {path_name(path)!r}"
+        at = f"`{name}`{place(path_name(path))}"
         if not is_array(leaf):
             raise TypeError(
                 f"{at} is {leaf!r}, and an array of shape {jnp.shape(parameter)} is needed."
@@ -64,7 +107,7 @@ def check_like(name: str, tree: Any, params: Params) -> None:
         if jnp.shape(leaf) != jnp.shape(parameter):
             raise ValueError(
                 f"{at} is of shape {jnp.shape(leaf)}, and the parameter there has shape "
-                f"{jnp.shape(parameter)}. Pass a `{name}` of the same shapes."
+                f"{jnp.shape(parameter)}. Pass `{name}` of the same shapes."
             )
 
 
@@ -74,46 +117,60 @@ def zeros_like(params: Params, name: str, dtype: Any) -> Any:
         for path, leaf in jax.tree_util.tree_leaves_with_path(params):
             if not _is_complex(_dtype(leaf)):
                 raise TypeError(
-                    f"`{name}` is {dtype}, and the parameters at {path_name(path)!r} are "
+                    f"`{name}` is {dtype}, and the parameters{place(path_name(path))} are "
                     f"{_dtype(leaf)}: what is kept of a real leaf is real. Pass {name}=None, with "
                     "which every leaf keeps its own dtype, or a real dtype."
                 )
     return optax.tree.zeros_like(params, dtype=dtype)
 
 
-def _columns(updates: Updates, beside: dict[str, Any]) -> tuple[Any, list[tuple[Any, ...]]]:
+def _advice(name: str, of_state: bool) -> str:
+    """What to do where updates do not fit what stands beside them: the user holds a whole state."""
+    if of_state:
+        return (
+            f"`{name}` is in the `state`, which `init` made for other parameters: pass gradients like "
+            "those parameters, or the state that `init` makes for these."
+        )
+    return f"Pass the `{name}` that the updates were computed for."
+
+
+def _columns(
+    updates: Updates, beside: dict[str, Any], of_state: bool
+) -> tuple[Any, list[tuple[Any, ...]]]:
     """The structure of the updates, and each of their leaves with what stands beside it."""
     leaves, treedef = jax.tree.flatten(updates, is_leaf=is_absent)
     columns = [leaves]
     for name, tree in beside.items():
         try:
             columns.append(treedef.flatten_up_to(tree))
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError):
             raise ValueError(
                 f"`updates` and `{name}` must be trees of the same structure, and they differ: "
-                f"{error}. Pass the `{name}` that the updates were computed for."
+                f"`{name}` {difference(tree, 'updates', updates)}. {_advice(name, of_state)}"
             ) from None
     return treedef, list(zip(*columns, strict=True))
 
 
-def _check_column(updates: Updates, index: int, column: tuple[Any, ...], names: list[str]) -> None:
+def _check_column(
+    updates: Updates, index: int, column: tuple[Any, ...], names: list[str], of_state: bool
+) -> None:
     update, *rest = column
     shape = jnp.shape(update)
     inexact = _is_inexact(update)
     if inexact and all(leaf is not None and jnp.shape(leaf) == shape for leaf in rest):
         return
-    path = _path_of(updates, index)
+    at = place(_path_of(updates, index))
     if not inexact:
         raise TypeError(
-            f"`updates` at {path!r} have dtype {_dtype(update)}, and floating or complex updates "
+            f"`updates`{at} have dtype {_dtype(update)}, and floating or complex updates "
             "are needed. Take integer leaves out with `optax.masked` or `optax.partition`."
         )
     for name, leaf in zip(names, rest, strict=True):
         if leaf is None or jnp.shape(leaf) != shape:
             given = "missing" if leaf is None else f"of shape {jnp.shape(leaf)}"
             raise ValueError(
-                f"`{name}` at {path!r} is {given}, and the updates there have shape {shape}. Pass "
-                f"the `{name}` that the updates were computed for."
+                f"`{name}`{at} is {given}, and the updates there have shape {shape}. "
+                f"{_advice(name, of_state)}"
             )
 
 
@@ -127,7 +184,7 @@ def _check_no_part_is_lost(
     for name, leaf in zip(names, rest, strict=True):
         if _is_complex(_dtype(leaf)):
             raise TypeError(
-                f"`{name}` at {_path_of(updates, index)!r} have dtype {_dtype(leaf)}, and the "
+                f"`{name}`{place(_path_of(updates, index))} have dtype {_dtype(leaf)}, and the "
                 f"updates there {_dtype(update)}, which would lose the imaginary part. Pass complex "
                 f"updates for complex `{name}`."
             )
@@ -151,14 +208,16 @@ def map_leaves(
         **beside: trees of arrays of the same shapes, by the name that errors call them.
     """
     names = list(beside)
-    treedef, columns = _columns(updates, beside if extra is None else {**beside, "extra": extra})
+    treedef, columns = _columns(
+        updates, beside if extra is None else {**beside, "extra": extra}, of_state=False
+    )
     new = []
     for index, column in enumerate(columns):
         if is_absent(column[0]):
             new.append(column[0])
             continue
         arrays, rest = column[: len(names) + 1], column[len(names) + 1 :]
-        _check_column(updates, index, arrays, names)
+        _check_column(updates, index, arrays, names, of_state=False)
         _check_no_part_is_lost(updates, index, arrays, names)
         new.append(cast(f(*map(widen, arrays), *rest), _dtype(column[0])))
     return treedef.unflatten(new)
@@ -169,13 +228,13 @@ def map_leaves_with_state(
 ) -> tuple[Any, ...]:
     """Apply `f(update, *states) -> (update, *states)` to every array; all keep their dtypes."""
     names = list(states)
-    treedef, columns = _columns(updates, states)
+    treedef, columns = _columns(updates, states, of_state=True)
     rows = []
     for index, column in enumerate(columns):
         if is_absent(column[0]):
             rows.append(column)
             continue
-        _check_column(updates, index, column, names)
+        _check_column(updates, index, column, names, of_state=True)
         new = f(*map(widen, column))
         rows.append([cast(x, _dtype(old)) for x, old in zip(new, column, strict=True)])
     return tuple(treedef.unflatten([row[i] for row in rows]) for i in range(1 + len(names)))

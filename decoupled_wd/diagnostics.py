@@ -116,6 +116,7 @@ def norm(leaf: LeafStatistics) -> jax.Array:
         AttributeError: `leaf` is not a `LeafStatistics`.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> theta = jnp.array([3.0, 4.0])
         >>> float(norm(leaf_statistics(theta, theta)[""]))
         5.0
@@ -141,6 +142,7 @@ def cosine(leaf: LeafStatistics) -> jax.Array:
         AttributeError: `leaf` is not a `LeafStatistics`.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> leaf = leaf_statistics(jnp.array([3.0, 4.0]), jnp.array([0.0, -1.0]))[""]
         >>> round(float(cosine(leaf)), 6)
         -0.8
@@ -171,6 +173,7 @@ def rotation(leaf: LeafStatistics) -> jax.Array:
     Example:
         A step to the side by a ten-thousandth:
 
+        >>> import jax.numpy as jnp
         >>> leaf = leaf_statistics(jnp.array([1.0, 0.0]), jnp.array([0.0, 1e-4]))[""]
         >>> round(float(rotation(leaf)), 8)
         0.0001
@@ -200,6 +203,7 @@ def decay_to_update(leaf: LeafStatistics) -> jax.Array:
     Example:
         The step takes a tenth of 5 off, and moves the leaf by 2:
 
+        >>> import jax.numpy as jnp
         >>> theta, u = jnp.array([3.0, 4.0]), jnp.array([2.0, 0.0])
         >>> float(decay_to_update(leaf_statistics(theta, u, weight_decay=0.1)[""]))
         0.25
@@ -241,15 +245,18 @@ def effective_decay(
         **extra_args: what else `tx.update` takes.
 
     Returns:
-        A tree like the updates with a scalar a leaf, d per step; 0 for a leaf of zeros. It is what
-        `scalars` and `leaf_statistics` take as `weight_decay`.
+        A tree like the updates with a scalar a leaf, d per step; 0 for a leaf of zeros, and where the
+        decay is below the rounding of the update. It is what `scalars` and `leaf_statistics` take as
+        `weight_decay`.
 
     Raises:
-        ValueError: trees that differ.
+        ValueError: trees that differ, `state` and `params` in each other's place.
 
     Example:
         The same number in two units: the paper's per step, Optax's per unit of learning rate.
 
+        >>> import jax.numpy as jnp
+        >>> import optax
         >>> import decoupled_wd as dwd
         >>> theta = {"bias": jnp.array([1.0]), "kernel": jnp.array([[2.0]])}
         >>> for tx in (dwd.adamw(0.5, weight_decay=0.004, mask={"bias": False, "kernel": True}),
@@ -259,6 +266,12 @@ def effective_decay(
         {'bias': 0.0, 'kernel': 0.004}
         {'bias': 0.002, 'kernel': 0.002}
     """
+    structure = jax.tree.structure
+    if structure(state) == structure(grads) != structure(params):
+        raise ValueError(
+            "`state` is a tree like the gradients, and `params` is not. Pass "
+            "`effective_decay(tx, grads, state, params)`, in this order."
+        )
     update = optax.with_extra_args_support(tx).update
 
     def scale(x: Any, c: jax.Array) -> Any:
@@ -269,15 +282,19 @@ def effective_decay(
 
     # Along theta: the derivative by a factor of all weights, at 1.
     one = jnp.ones([], _tree.default_float())
-    _, changes = jax.jvp(updates_of_scaled, (one,), (one,))
+    updates, changes = jax.jvp(updates_of_scaled, (one,), (one,))
 
-    def leaf(change: Any, theta: Any) -> Any:
+    def leaf(change: Any, u: Any, theta: Any) -> Any:
         if _tree.is_absent(change) or not _is_inexact(change):
             return change
-        theta, change = _tree.widen(theta), _tree.widen(change)
-        return _ratio(0 - _inner_product(theta, change), _sum_of_squares(theta))
+        theta, change, u = _tree.widen(theta), _tree.widen(change), _tree.widen(u)
+        squared = _sum_of_squares(theta)
+        decay = _ratio(0 - _inner_product(theta, change), squared)
+        # Where the terms of J cancel, as in Adam's first step, rounding is left of either sign.
+        rounding = jnp.finfo(u.dtype).eps * jnp.sqrt(_ratio(_sum_of_squares(u), squared))
+        return jnp.where(jnp.abs(decay) < _tree.cast(rounding, decay.dtype), 0, decay)
 
-    return jax.tree.map(leaf, changes, params, is_leaf=_tree.is_absent)
+    return jax.tree.map(leaf, changes, updates, params, is_leaf=_tree.is_absent)
 
 
 # Equilibrium
@@ -499,6 +516,7 @@ def gradient_variance(grads: Updates) -> jax.Array:
         ValueError: fewer than two microbatches, leaves that differ in their number, no leaves.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> float(gradient_variance({"w": jnp.array([[1.0], [3.0]])}))  # (1 + 1) / (2 - 1)
         2.0
     """
@@ -661,6 +679,7 @@ def amsgrad_gamma(
     Example:
         A gradient of 4 and then none; Adam's v falls to the half, AMSGrad's does not:
 
+        >>> import jax.numpy as jnp
         >>> import decoupled_wd as dwd
         >>> theta = jnp.array([1.0])
         >>> for tx in (dwd.scale_by_adam(b2=0.5), dwd.scale_by_amsgrad(b2=0.5, variant="paper")):
@@ -793,6 +812,7 @@ def scalars(
     Example:
         Half of the update is decay, and no gradient turns the leaf:
 
+        >>> import jax.numpy as jnp
         >>> theta, u = {"w": jnp.array([3.0, 4.0])}, {"w": jnp.array([-1.5, -2.0])}
         >>> for name, value in scalars(theta, u, weight_decay=0.25).items():
         ...     print(name, round(float(value), 3))
@@ -881,17 +901,17 @@ def _spread_decay(weight_decay: Any, params: Params) -> dict[str, Any]:
     keyed, treedef = _flatten(params)
     try:
         spread = jax.tree.broadcast(weight_decay, params, is_leaf=_is_leaf)
-    except ValueError as error:
+    except ValueError:
         raise ValueError(
             "`weight_decay` must be a number, or a tree of numbers like `params` or a prefix of one, "
-            f"and it is not: {error}"
+            f"and it is not: it {_tree.difference(weight_decay, 'params', params)}."
         ) from None
     decays = {}
     for (path, leaf), decay in zip(keyed, treedef.flatten_up_to(spread), strict=True):
         if _is_inexact(leaf) and not _tree.is_absent(decay):
             key = _tree.path_name(path)
             (decay,) = jax.tree.leaves(decay)  # An NNX Variable holds it.
-            _check_measured(f"weight_decay at {key!r}", decay, minimum=0.0, below=1.0)
+            _check_measured("weight_decay", decay, minimum=0.0, below=1.0, at=_tree.place(key))
             decays[key] = decay
     return decays
 
@@ -909,12 +929,12 @@ def _is_inexact(x: Any) -> bool:
     return _check.is_array(x) and jnp.issubdtype(jnp.result_type(x), jnp.inexact)
 
 
-def _check_measured(name: str, value: Any, **bounds: Any) -> None:
+def _check_measured(name: str, value: Any, *, at: str = "", **bounds: Any) -> None:
     """Check a number that may come from a measurement, which then may have come out as anything."""
     if isinstance(value, jax.Array) and not value.ndim and _is_inexact(value):
-        _check.check_float_dtype(name, value)
+        _check.check_float_dtype(name, value, at=at)
     else:
-        _check.check_number(name, value, **bounds)
+        _check.check_number(name, value, at=at, **bounds)
 
 
 def _real_array(name: str, values: ArrayLike) -> jax.Array:

@@ -34,15 +34,18 @@ def multipliers(mask: Mask, params: Params) -> Any:
     """
     if jax.tree.leaves(params):
         # An Equinox module is callable too, and as a mask it is a tree.
-        tree = mask(params) if callable(mask) and jax.tree_util.all_leaves([mask]) else mask
-        check_mask(tree)
+        function = callable(mask) and jax.tree_util.all_leaves([mask])
+        tree = _call(mask, params) if function else mask
+        if not (function and jax.tree_util.all_leaves([params])):  # One array has one multiplier.
+            check_mask(tree)
     else:
         tree = True
     try:
         spread = jax.tree.broadcast(tree, params, is_leaf=_tree.is_absent)
-    except ValueError as error:
+    except ValueError:
         raise ValueError(
-            f"`mask` must be a tree like the parameters, or a prefix of one, and it is not: {error}"
+            "`mask` must be a tree like the parameters, or a prefix of one, and it is not: it "
+            f"{_tree.difference(tree, 'params', params)}."
         ) from None
     keyed = jax.tree_util.tree_leaves_with_path(params, is_leaf=_tree.is_absent)
     leaves = jax.tree.leaves(spread, is_leaf=_tree.is_absent)
@@ -66,10 +69,10 @@ def check_decays_something(mask: Mask, params: Params) -> None:
         return
     if all(is_zero(leaf) for leaf in jax.tree.leaves(multipliers(mask, params))):
         paths = [_tree.path_name(path) for path, _ in keyed]
-        listed = ", ".join(map(repr, paths[:8])) + (", ..." if len(paths) > 8 else "")
         raise ValueError(
-            f"`mask` leaves nothing to decay: it is False or 0 for every leaf ({listed}). Mark the "
-            "leaves to decay with True, or take the decay out of the chain."
+            "`mask` leaves nothing to decay: it is False or 0 for every leaf "
+            f"({_tree.listed(paths)}). Mark the leaves to decay with True, or take the decay out of "
+            "the chain."
         )
 
 
@@ -78,14 +81,26 @@ def is_zero(multiplier: Any) -> bool:
     return _check.concrete(multiplier) == 0
 
 
+def _call(mask: Any, params: Params) -> Any:
+    try:
+        return mask(params)
+    except Exception as error:
+        raise TypeError(
+            f"`mask` is a function that raised {type(error).__name__} ({error}). It is called once, "
+            "with the whole tree of parameters, and gives a tree. Pass, for example, "
+            "mask=lambda params: jax.tree.map(lambda x: x.ndim > 1, params)."
+        ) from error
+
+
 def _check_multiplier(path: str, leaf: Any) -> None:
     if isinstance(leaf, (bool, np.bool_)):
         return
     if isinstance(leaf, (np.ndarray, jax.Array)) and leaf.ndim == 0 and leaf.dtype == bool:
         return
     _check.check_number(
-        f"mask at {path!r}",
+        "mask",
         leaf,
+        at=_tree.place(path),
         minimum=0.0,
         hint="Each leaf of a mask is True, False or one number that multiplies the decay.",
     )

@@ -53,6 +53,7 @@ _LOGARITHMIC = {
 }  # fmt: skip
 _SIGNED = {"gamma_mean", "gamma_minimum", "noise_intercept", "noise_slope"}
 """Of either sign, and over many powers of ten in the first steps: linear near 0 alone."""
+_CONSTANT = 1e-5  # Some roundings of float32, to the size of the values.
 _MOST_COLOURS = len(OKABE_ITO)
 _EQUILIBRIUM = "equilibrium"
 
@@ -265,8 +266,23 @@ def _draw(
     _draw_curves(axes, time, predicted, "--", colours)
     if predicted:
         axes.plot([], [], "--", color="0.4", label=_EQUILIBRIUM)
+    _widen_if_constant(axes, [*curves.values(), *predicted.values()])
     axes.set_xlabel("step")
     axes.set_ylabel(LABELS.get(name, name))
+
+
+def _widen_if_constant(axes: Axes, curves: Sequence[np.ndarray]) -> None:
+    """Show what is constant up to rounding as a straight line, and not its rounding."""
+    values = np.concatenate(curves)
+    values = values[np.isfinite(values)]
+    if not values.size:
+        return
+    low, high = float(values.min()), float(values.max())
+    size = max(abs(low), abs(high))
+    if size > 0 and high - low <= _CONSTANT * size:
+        # Two powers of ten on a logarithmic axis have labels.
+        logarithmic = axes.get_yscale() == "log"
+        axes.set_ylim((low / 10, high * 10) if logarithmic else (low - size / 2, high + size / 2))
 
 
 def _curves(

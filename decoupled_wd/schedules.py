@@ -1,7 +1,8 @@
 r"""Schedules: functions of the 0-based step count, closed forms in integer arithmetic.
 
 The paper's $\eta_t$ multiplies learning rate and decay alike. These schedules are multipliers, with
-values between `eta_min` and `eta_max`; the learning rate stays a number of its own.
+values between `eta_min` and `eta_max`; the learning rate stays a number of its own. Steps before 0
+count as 0, since `optax.join_schedules` asks for them.
 """
 
 import functools
@@ -48,11 +49,13 @@ def cosine_warm_restarts_schedule(
         peak_decay: $p$, what `eta_max` is multiplied by at each restart; 0 or more.
 
     Returns:
-        A function of the integer step (scalar or array), with values in the default float dtype.
+        A function of the integer step (scalar or array), with values in the default float dtype. Steps
+            before 0 count as 0.
 
     Raises:
         TypeError: a period or step that is not an integer, a callable where a number is meant.
-        ValueError: a period or multiplier below 1, a negative value elsewhere.
+        ValueError: a period or multiplier below 1, a negative value elsewhere, an `eta_min` above
+            `eta_max` unless `peak_decay` raises that.
 
     Example:
         >>> schedule = cosine_warm_restarts_schedule(2, 2)  # cycles of 2, 4, 8, ... steps
@@ -68,6 +71,9 @@ def cosine_warm_restarts_schedule(
     _check.check_number("eta_min", eta_min, minimum=0.0)
     _check.check_number("eta_max", eta_max, minimum=0.0)
     _check.check_number("peak_decay", peak_decay, minimum=0.0)
+    growth = _check.concrete(peak_decay)
+    if growth is not None and growth <= 1:
+        _check_range(eta_min, eta_max)
 
     def schedule(step: jax.Array) -> jax.Array:
         count = _integer_step(step)
@@ -108,7 +114,8 @@ def normalized_weight_decay_schedule(
         warmup: epochs before the first cycle; they have its decay.
 
     Returns:
-        A function of the integer step, with values in the default float dtype.
+        A function of the integer step, with values in the default float dtype. Steps before 0
+            count as 0.
 
     Raises:
         TypeError: a size or period that is not an integer, a callable where a number is meant.
@@ -165,11 +172,13 @@ def cyclical_schedule(
         gamma: decay of the peaks per step, in (0, 1]; for `"exp_range"`, and only there.
 
     Returns:
-        A function of the integer step (scalar or array), with values in the default float dtype.
+        A function of the integer step (scalar or array), with values in the default float dtype. Steps
+            before 0 count as 0.
 
     Raises:
         TypeError: a step size that is not an integer, a callable where a number is meant.
-        ValueError: a step size below 1, an unknown mode, a `gamma` missing or out of place.
+        ValueError: a step size below 1, `eta_min` above `eta_max`, an unknown mode, a `gamma`
+            missing or out of place.
 
     Example:
         >>> schedule = cyclical_schedule(2, mode="triangular2")
@@ -182,6 +191,7 @@ def cyclical_schedule(
     _check.check_option("mode", mode, ("triangular", "triangular2", "exp_range"))
     _check.check_number("eta_min", eta_min, minimum=0.0)
     _check.check_number("eta_max", eta_max, minimum=0.0)
+    _check_range(eta_min, eta_max)
     if (mode == "exp_range") != (gamma is not None):
         raise ValueError(
             f"`gamma` is {gamma} and `mode` is {mode!r}: 'exp_range' needs a `gamma` in (0, 1], "
@@ -216,6 +226,15 @@ def product(**factors: NumberOrSchedule | None) -> Schedule:
         return functools.reduce(operator.mul, values)
 
     return schedule
+
+
+def _check_range(eta_min: Number, eta_max: Number) -> None:
+    low, high = _check.concrete(eta_min), _check.concrete(eta_max)
+    if low is not None and high is not None and low > high:
+        raise ValueError(
+            f"`eta_min` is {eta_min} and `eta_max` is {eta_max}, and `eta_min` must not be above "
+            "`eta_max`: pass the smaller number as `eta_min`."
+        )
 
 
 class _Cycle(NamedTuple):

@@ -591,15 +591,15 @@ BAD = {
     ),
     "decay of text": (
         lambda: diagnostics.scalars(BARE, BARE, weight_decay="0.1"), TypeError,
-        "`weight_decay at ''` is '0.1'",
+        "`weight_decay` (a bare array) is '0.1'",
     ),
     "negative decay": (
         lambda: diagnostics.scalars(THETA, THETA, weight_decay={"w": -0.1, "b": 0.1}), ValueError,
-        "`weight_decay at 'w'` is -0.1",
+        "`weight_decay` at 'w' is -0.1",
     ),
     "decay of 16 bits": (
         lambda: diagnostics.scalars(BARE, BARE, weight_decay=jnp.bfloat16(0.1)), TypeError,
-        "`weight_decay at ''` is bfloat16",
+        "`weight_decay` (a bare array) is bfloat16",
     ),
     "decay of another tree": (
         lambda: diagnostics.scalars(THETA, THETA, weight_decay={"x": 0.1}), ValueError,
@@ -702,6 +702,38 @@ BAD = {
         lambda: hyperparams.timescale(0.1, 0), ValueError, "`steps_per_epoch` is 0",
     ),
 }  # fmt: skip
+
+
+def test_state_and_params_in_each_others_place_are_named():
+    tx, params = dwd.adamw(0.1), small_params()
+    with pytest.raises(ValueError, match=r"`state` is a tree like the gradients.*in this order"):
+        diagnostics.effective_decay(tx, params, params, tx.init(params))
+
+
+def test_the_rounding_of_a_decay_that_cancels_is_0():
+    # Adam's first step is the sign of the gradient, whatever the penalty adds to it.
+    params = {"w": jnp.array([1.0, -0.3, 0.7])}
+    grads = {"w": jnp.array([0.1, 0.37, -0.9])}
+    for eps in (0.0, 1e-8):
+        tx = dwd.adam_l2(1e-3, weight_decay=1e-2, eps=eps)
+        assert diagnostics.effective_decay(tx, grads, tx.init(params), params)["w"] == 0
+
+
+@pytest.mark.parametrize("decay", [1e-4, 1e-10, 1e-20])
+def test_a_small_decay_of_a_small_update_is_no_rounding(decay):
+    tx, params = dwd.sgdw(decay, None, weight_decay=decay), {"w": jnp.array([1.0, -0.5])}
+    found = diagnostics.effective_decay(tx, params, tx.init(params), params)["w"]
+    np.testing.assert_allclose(found, decay, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "low"), [("timescale", 100), ("decay", 400)])
+def test_a_plot_of_what_is_constant_shows_no_rounding(name, low):
+    plots = pytest.importorskip("decoupled_wd.plots")
+    values = np.float32([692.8, 692.8001, 692.7999])
+    axes = plots.quantity({f"{name}/w": values}, name)
+    bottom, top = axes.get_ylim()
+    plots.plt.close(axes.figure)
+    assert bottom < low < 1000 < top
 
 
 @pytest.mark.parametrize("case", BAD)

@@ -4,6 +4,7 @@ The table of bad values is made from the signatures, so that an argument added l
 """
 
 import functools
+import types
 import typing
 import warnings
 
@@ -200,6 +201,23 @@ def rows(**table):
         lambda: dwd.sgdw(lambda step: 0.1, coupling="corrected"), TypeError,
         "`learning_rate` is a callable.*learning_rate=peak, schedule=multiplier",
     ),
+    rate_that_may_be_no_callable=(
+        lambda: dwd.adamw("1e-3"), TypeError, r"`learning_rate` is '1e-3'.*Pass a number\.$",
+    ),
+    rate_that_may_be_a_callable=(
+        lambda: dwd.adamw("1e-3", coupling="none"), TypeError, r"or a callable of the step\.$",
+    ),
+    no_rate=(lambda: dwd.adamw(None), TypeError, "`learning_rate` is None"),
+    range_upside_down=(
+        lambda: dwd.cosine_warm_restarts_schedule(2, eta_min=2.0), ValueError,
+        r"`eta_min` is 2\.0 and `eta_max` is 1\.0.*not be above",
+    ),
+    cyclical_range_upside_down=(
+        lambda: dwd.cyclical_schedule(2, eta_min=2.0), ValueError, "`eta_min` is 2.*not be above",
+    ),
+    vector_elsewhere=(
+        lambda: dwd.half_life(np.ones(3)), TypeError, "`weight_decay` has shape.*makes this call",
+    ),
     nesterov_without_momentum=(
         lambda: dwd.sgdw(0.1, None, True), ValueError, "`momentum` is None.*`nesterov`",
     ),
@@ -253,6 +271,11 @@ def test_an_error_says_what_to_do(make, error, says):
 # What only `update` can know
 
 
+def test_a_range_that_the_peaks_grow_into_is_fine():
+    dwd.cosine_warm_restarts_schedule(2, eta_min=2.0, peak_decay=3.0)
+    jax.eval_shape(lambda low: dwd.cyclical_schedule(2, eta_min=low)(0), 2.0)
+
+
 def state_and_params(tx):
     params = small_params()
     return tx().init(params), params
@@ -297,6 +320,45 @@ def test_a_state_that_is_not_that_of_the_updates_is_refused(tx, other):
     state = tx().init(other)
     with pytest.raises(ValueError, match=r"`(updates|mu|nu|trace|params)`"):
         tx().update(params, state, params)
+
+
+@pytest.mark.parametrize("tx", MOMENTS, ids=str)
+def test_gradients_of_another_shape_are_refused_by_what_the_user_holds(tx):
+    state, params = state_and_params(tx)
+    other = params | {"bias": jnp.ones(4)}
+    # Before the moments the penalty looks at the parameters.
+    says = "`params` at 'bias'" if str(tx).endswith("_l2") else "`init` made for other parameters"
+    with pytest.raises(ValueError, match=says):
+        tx().update(other, state, params)
+
+
+def test_gradients_of_another_structure_are_told_in_one_sentence_each():
+    tx, params = dwd.scale_by_adam(), small_params()
+    with pytest.raises(ValueError, match="`mu` has 'bias', which `updates` do not have") as error:
+        tx.update({"kernel": params["kernel"]}, tx.init(params))
+    assert ".." not in str(error.value)
+
+
+def test_a_bare_array_has_no_empty_path():
+    tx = dwd.adamw(0.1)
+    with pytest.raises(TypeError, match=r"`updates` \(a bare array\) have dtype int32"):
+        tx.update(jnp.arange(3), tx.init(jnp.ones(3)), jnp.ones(3))
+
+
+@each_own
+def test_state_and_params_in_each_others_place_are_refused(tx):
+    state, params = state_and_params(tx)
+    # Before either, Optax's chain counts the members of what it takes for its state.
+    says = r"`state` holds a .*update\(updates, state, params\)|number of updates and states"
+    with pytest.raises((TypeError, ValueError), match=says):
+        tx().update(params, params, state)
+
+
+def test_a_state_of_another_class_with_the_same_fields_is_fine():
+    tx, params = dwd.scale_by_adam(), small_params()
+    state = tx.init(params)
+    updates, _ = tx.update(params, types.SimpleNamespace(**state._asdict()))
+    chex.assert_trees_all_equal(updates, tx.update(params, state)[0])
 
 
 @each_own
@@ -560,6 +622,14 @@ def test_the_normalized_decay_is_the_one_that_is_named(make, decay, expected):
     else:
         with pytest.raises(ValueError, match="`normalized_weight_decay`"):
             build()
+
+
+@pytest.mark.parametrize("make", [dwd.adamwr, dwd.sgdwr])
+def test_a_short_cycle_is_the_reason_of_a_large_normalized_decay(make):
+    says = r"removes 0\.89%.*root of the 7\.813 steps.*batch_size, dataset_size and period"
+    with pytest.warns(UserWarning, match=says) as record:
+        make(1e-3, 0.025, batch_size=128, dataset_size=1000, period=1)
+    assert "learning_rate" not in str(record[0].message)
 
 
 LARGE = {

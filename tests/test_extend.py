@@ -256,6 +256,34 @@ def test_an_optimizer_without_decay_is_not_refused(tx):
     chex.assert_tree_all_finite(params)
 
 
+# What it refuses: ascent
+
+UNFINISHED = {
+    "scale_by_adam": optax.scale_by_adam(),
+    "trace": optax.trace(0.9),
+    "our scale_by_adam": dwd.scale_by_adam(),
+    "a rate of the wrong sign": optax.chain(optax.scale_by_adam(), optax.scale(0.1)),
+    "by the size of weights": optax.scale_by_trust_ratio(),
+    "nothing": optax.identity(),
+}
+
+
+@pytest.mark.parametrize("tx", UNFINISHED.values(), ids=UNFINISHED)
+def test_an_unfinished_optimizer_is_refused_at_construction(tx):
+    with pytest.raises(ValueError, match=r"`tx` ascends.*optax\.scale_by_learning_rate"):
+        extend(tx, LAM)
+    quietly(optax.chain(tx, optax.scale_by_learning_rate(RATE)), LAM)
+
+
+@pytest.mark.parametrize(
+    "tx",
+    [optax.set_to_zero(), optax.chain(optax.scale_by_adam(), optax.scale_by_schedule(WARMUP))],
+    ids=["frozen", "a step of 0"],
+)
+def test_what_does_not_ascend_in_every_step_is_not_refused(tx):
+    extend(tx, LAM)
+
+
 # What it refuses: wrappers that the decay belongs inside of
 
 WRAPPERS = {

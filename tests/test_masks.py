@@ -210,6 +210,53 @@ def test_a_mask_that_does_not_fit_is_refused_at_init(mask, error, says):
         dwd.adamw(0.1, mask=mask).init(small_params())
 
 
+MISNAMED = {
+    "a missing key": ({"kernel": True}, "it has nothing for 'bias'."),
+    "a misspelt key": (
+        {"bais": False, "kernel": True},
+        "it has nothing for 'bias', and has 'bais', which `params` do not have.",
+    ),
+    "an extra key": (
+        {"bias": False, "kernel": True, "x": True}, "it has 'x', which `params` do not have.",
+    ),
+    "a tuple": ((), "it has nothing for 'bias', 'kernel'."),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("mask", "says"), MISNAMED.values(), ids=MISNAMED)
+def test_a_mask_of_other_keys_is_refused_with_the_keys_in_a_sentence(mask, says):
+    with pytest.raises(ValueError, match=r"`mask` must be a tree like") as error:
+        dwd.adamw(0.1, mask=mask).init(small_params())
+    assert str(error.value).endswith(says)
+
+
+@pytest.mark.parametrize(
+    "mask", [lambda x: x.ndim > 1, lambda path, x: x.ndim > 1, lambda params: params["w"]]
+)
+def test_a_function_that_fails_is_told_what_it_gets(mask):
+    says = r"`mask` is a function that raised .*whole tree.*lambda params: jax\.tree\.map\("
+    with pytest.raises(TypeError, match=says) as error:
+        dwd.adamw(0.1, mask=mask).init(small_params())
+    assert isinstance(error.value.__cause__, (AttributeError, TypeError, KeyError))
+
+
+def test_a_function_may_give_one_bool_for_one_array():
+    for params, decays in ((jnp.ones(2), False), (jnp.ones((2, 2)), True)):
+        # A bare bool that leaves nothing to decay is refused as such.
+        tx = dwd.sgdw(0.1, weight_decay=0.004, mask=by_rank)
+        if decays:
+            updates, _ = tx.update(0 * params, tx.init(params), params)
+            assert_close(updates, -0.004 * params)
+        else:
+            with pytest.raises(ValueError, match="`mask` leaves nothing to decay"):
+                tx.init(params)
+
+
+def test_the_leaf_of_a_mask_is_named_beside_the_argument():
+    with pytest.raises(TypeError, match="`mask` at 'bias' is 'kernel', and a number"):
+        dwd.adamw(0.1, mask="kernel").init(small_params())
+
+
 @each_masked
 def test_a_function_under_inject_hyperparams_is_refused_with_the_way_out(tx):
     injected = optax.inject_hyperparams(tx.function)

@@ -11,6 +11,7 @@ import jax
 import pytest
 
 import decoupled_wd as dwd
+from decoupled_wd import _rate
 from tests.helpers import (
     as_arrays,
     public_functions,
@@ -296,10 +297,22 @@ def test_the_example_is_executed(name):
 
 @each_function
 def test_errors_are_told(name):
-    function = public_functions()[name]
-    once = inspect.getdoc(inspect.getmodule(function))
-    told = section(name, "Raises:") or once
+    told = section(name, "Raises:")
+    assert told
     assert "TypeError" in told or "ValueError" in told
+
+
+def test_help_of_adamw_tells_the_four_units_and_what_a_mask_is():
+    told = section("adamw", "Args:")
+    assert all(f'"{coupling}"' in told for coupling in _rate.COUPLINGS)
+    assert re.search(r"bools or multipliers.*prefix.*function", told, re.DOTALL)
+    assert "peaks at 1" in told
+
+
+@pytest.mark.parametrize("tx", [tx for tx in public_transformations() if tx.takes("coupling")])
+def test_what_lambda_is_per_is_told_where_it_is_chosen(tx):
+    told = re.search(r"^coupling: (.*\n?(?:    .*\n?)*)", section(str(tx), "Args:"), re.MULTILINE)
+    assert re.search(r"\bper\b.*`adamw`|`\"corrected\"` per", told[1], re.DOTALL)
 
 
 @each

@@ -24,6 +24,7 @@ GAP_TOLERANCE = 1e-10
 """How well a separation's gap, worked out by hand, must be met."""
 RATE_TOLERANCE = 0.1
 """How well the slope of log gap against log number must match a limit's rate."""
+_OPTIMIZATION = "xla_backend_optimization_level"
 _ROWS_A_PROGRAM = 8  # Compiled together they share most of the compiler's fixed costs.
 
 
@@ -103,11 +104,15 @@ def program(relations: Sequence[Relation]) -> Callable[[Sequence[Hyper]], list[t
     """Compile relations into one program: from each one's numbers, with a leading axis of runs, to
     each one's paths (left, right, mutant).
 
-    The numbers are arguments, so that drawing others costs no compilation.
+    The numbers are arguments, so that drawing others costs no compilation. On a CPU, where nearly all
+    time goes to compilation, the compiler is asked not to optimize.
     """
-    return jax.jit(
-        lambda hypers: [_run_row(row, h) for row, h in zip(relations, hypers, strict=True)]
-    )
+
+    def run(hypers: Sequence[Hyper]) -> list[tuple[Any, ...]]:
+        return [_run_row(row, hyper) for row, hyper in zip(relations, hypers, strict=True)]
+
+    on_cpu = jax.config.jax_default_device is not None or jax.default_backend() == "cpu"
+    return jax.jit(run, compiler_options={_OPTIMIZATION: 0} if on_cpu else None)
 
 
 def domains(row: Relation) -> Mapping[str, Interval]:
