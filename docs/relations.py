@@ -157,7 +157,9 @@ def readme() -> str:
     begin = text.index("| row | | statement |")
     end = text.index("\n\n", begin)
     count = len(eq.CATALOGUE) + len(eq.PROPERTIES)
-    text = re.sub(r"\d+ relations between optimizers", f"{count} relations between optimizers", text)
+    text = re.sub(
+        r"\d+ relations between optimizers", f"{count} relations between optimizers", text
+    )
     quick = [row for row in (*eq.CATALOGUE, *eq.PROPERTIES) if row.quick]
     return text[:begin] + eq.markdown_table(quick) + text[end:]
 
