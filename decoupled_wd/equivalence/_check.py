@@ -111,8 +111,8 @@ def program(relations: Sequence[Relation]) -> Callable[[Sequence[Hyper]], list[t
     def run(hypers: Sequence[Hyper]) -> list[tuple[Any, ...]]:
         return [_run_row(row, hyper) for row, hyper in zip(relations, hypers, strict=True)]
 
-    on_cpu = jax.config.jax_default_device is not None or jax.default_backend() == "cpu"
-    return jax.jit(run, compiler_options={_OPTIMIZATION: 0} if on_cpu else None)
+    (device,) = jnp.zeros([]).devices()
+    return jax.jit(run, compiler_options={_OPTIMIZATION: 0} if device.platform == "cpu" else None)
 
 
 def domains(row: Relation) -> Mapping[str, Interval]:
