@@ -5,9 +5,9 @@
 Prints a table of ratios, ours over Optax's, and writes it as JSON with the machine it ran on. Steps
 of the two are timed in turn, so that what disturbs one disturbs the other, and a step's time is the
 median over rounds. The bytes that the compiled step accesses, as XLA counts them, are a second
-measure without noise. What to expect on two quiet CPU cores (docs/step_time.json):
-steps and bytes as Optax's up to the noise of a few percent; trace + compile from 0.85 to 1.3 of Optax's, where
-a counter and a schedule stand in for a constant (amsgradw, sgdw) above it, with warm restarts below it.
+measure without noise. What to expect on two quiet CPU cores (docs/step_time.json): steps and bytes as
+Optax's up to the noise of a few percent; trace + compile from 0.85 to 1.3 of Optax's, above it where a
+counter and a schedule stand in for a constant (amsgradw, sgdw), below it with warm restarts.
 """
 
 import argparse
