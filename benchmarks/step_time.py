@@ -6,8 +6,8 @@ Prints a table of ratios, ours over Optax's, and writes it as JSON with the mach
 of the two are timed in turn, so that what disturbs one disturbs the other, and a step's time is the
 median over rounds. The bytes that the compiled step accesses, as XLA counts them, are a second
 measure without noise. What came out on two quiet CPU cores (docs/step_time.json): bytes and steps as
-Optax's, steps up to a noise of 4 %; trace + compile from 0.8 to 1.5 of Optax's, 1.02 in the median, and up
-to 0.4 from one run to the next.
+Optax's, steps up to a noise of 4 %; trace + compile from 0.8 to 1.5 of Optax's, 1.02 in the median,
+and up to 0.4 apart from one run to the next.
 """
 
 import argparse
