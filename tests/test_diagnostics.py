@@ -550,6 +550,9 @@ def test_a_diverged_run_is_logged_and_no_error():
     assert all(np.isnan(x) for x in got.values())
 
 
+@pytest.mark.skipif(
+    jax.__version_info__ < (0, 10, 2), reason="JAX 0.10.0's CPU compiler stores the products"
+)
 def test_no_array_of_a_leafs_size_is_made():
     theta = jax.ShapeDtypeStruct((1 << 16,), jnp.float32)
     program = jax.jit(functools.partial(diagnostics.scalars, weight_decay=0.1)).lower(theta, theta)
