@@ -712,5 +712,6 @@ def _restarts(
     first = hyperparams.normalized_weight_decay(
         normalized_weight_decay, batch_size, dataset_size, period
     )
+    check_step(learning_rate, eta_max, coupling)
     check_decay(first, learning_rate, eta_max, coupling, normalized=normalized_weight_decay)
     return schedule, weight_decay

@@ -98,6 +98,13 @@ def check_number_or_schedule(name: str, value: NumberOrSchedule, **bounds: Any) 
         check_number(name, value, **{"hint": "Pass a number, or a callable of the step.", **bounds})
 
 
+def check_positive(name: str, value: Any, *, because: str = "") -> None:
+    """Require a number above 0, where it is concrete; `because` ends the sentence."""
+    check_number(name, value, minimum=0.0)
+    if concrete(value) == 0:
+        raise ValueError(f"`{name}` is 0, and a positive number is needed{because}.")
+
+
 def check_beta(name: str, value: Any) -> None:
     """Require a decay rate of a moment: a number in [0, 1)."""
     check_number(name, value, minimum=0.0, below=1.0, hint="Pass a number in [0, 1).")

@@ -13,7 +13,7 @@ from jax.extend import core
 
 from decoupled_wd import _check
 from decoupled_wd._decoupled import decay_finished_step
-from decoupled_wd._rate import COUPLINGS, Coupling, check_decay, decay_per_step
+from decoupled_wd._rate import COUPLINGS, Coupling, check_decay, check_step, decay_per_step
 from decoupled_wd._typing import Mask, NumberOrSchedule, Params, Updates
 
 # By the name of the state: the wrappers that the decay must stand inside of, and what goes wrong.
@@ -116,6 +116,7 @@ def extend_with_decoupled_weight_decay(
             "`schedule` is given, and coupling='none' does not use it: leave it out, or pass "
             "coupling='schedule'."
         )
+    check_step(0.0 if learning_rate is None else learning_rate, schedule, coupling)
     check_decay(weight_decay, learning_rate, schedule, coupling)
     rate = decay_per_step(weight_decay, learning_rate, schedule, coupling)
     seen = _check_optimizer(tx, _EXAMPLE, coupling)

@@ -52,12 +52,11 @@ def check_decay(
     *,
     normalized: Number | None = None,
 ) -> None:
-    """Check that a step under this coupling is well defined and does not remove too much.
+    """Check that a step which `check_step` let pass does not remove too much.
 
     A callable schedule is taken to peak at 1. `normalized` is what the user gave where
     `weight_decay` was computed from it.
     """
-    check_step(0.0 if learning_rate is None else learning_rate, schedule, coupling)
     _check.check_number_or_schedule("weight_decay", weight_decay, minimum=0.0)
     if callable(learning_rate) and coupling in _RATE_IS_A_NUMBER:
         raise TypeError(

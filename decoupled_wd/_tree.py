@@ -78,6 +78,17 @@ def check_params(params: Params | None) -> None:
         )
 
 
+def is_leaf(node: Any) -> bool:
+    """Absent, or an array. NNX Variables count as arrays, which takes their level out of paths:
+    `init` sees them in the parameters, and `update` does not."""
+    return is_absent(node) or is_array(node)
+
+
+def flatten_arrays(tree: Any) -> Any:
+    """Flatten a tree with its paths, down to what `is_leaf` says."""
+    return jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_leaf)
+
+
 def check_like(name: str, tree: Any, params: Params) -> None:
     """Require in `tree` an array of the same shape for every array of the parameters.
 
@@ -85,10 +96,7 @@ def check_like(name: str, tree: Any, params: Params) -> None:
     """
     if not jax.tree.leaves(params):  # All masked away, or what `optax.tree.map_params` passes.
         return
-    # NNX Variables count as arrays: `init` sees them in the parameters, and `update` does not.
-    keyed, treedef = jax.tree_util.tree_flatten_with_path(
-        params, is_leaf=lambda node: is_absent(node) or is_array(node)
-    )
+    keyed, treedef = flatten_arrays(params)
     try:
         leaves = treedef.flatten_up_to(tree)
     except (ValueError, TypeError):
@@ -97,7 +105,7 @@ def check_like(name: str, tree: Any, params: Params) -> None:
             f"{difference(tree, 'params', params)}. Pass an array for every array of the parameters."
         ) from None
     for (path, parameter), leaf in zip(keyed, leaves, strict=True):
-        if not _is_inexact(parameter) or is_absent(leaf):
+        if not is_inexact(parameter) or is_absent(leaf):
             continue
         at = f"`{name}`{place(path_name(path))}"
         if not is_array(leaf):
@@ -156,7 +164,7 @@ def _check_column(
 ) -> None:
     update, *rest = column
     shape = jnp.shape(update)
-    inexact = _is_inexact(update)
+    inexact = is_inexact(update)
     if inexact and all(leaf is not None and jnp.shape(leaf) == shape for leaf in rest):
         return
     at = place(_path_of(updates, index))
@@ -244,7 +252,8 @@ def _dtype(x: Any) -> Any:
     return x.dtype if isinstance(x, jax.Array) else jnp.result_type(x)
 
 
-def _is_inexact(x: Any) -> bool:
+def is_inexact(x: Any) -> bool:
+    """Whether a node is a number or an array of floating or complex dtype."""
     return is_array(x) and jnp.issubdtype(_dtype(x), jnp.inexact)
 
 

@@ -275,7 +275,7 @@ def effective_decay(
     update = optax.with_extra_args_support(tx).update
 
     def scale(x: Any, c: jax.Array) -> Any:
-        return jnp.asarray(x) * _tree.cast(c, jnp.result_type(x)) if _is_inexact(x) else x
+        return jnp.asarray(x) * _tree.cast(c, jnp.result_type(x)) if _tree.is_inexact(x) else x
 
     def updates_of_scaled(c: jax.Array) -> Updates:
         return update(grads, state, jax.tree.map(lambda x: scale(x, c), params), **extra_args)[0]
@@ -285,7 +285,7 @@ def effective_decay(
     updates, changes = jax.jvp(updates_of_scaled, (one,), (one,))
 
     def leaf(change: Any, u: Any, theta: Any) -> Any:
-        if _tree.is_absent(change) or not _is_inexact(change):
+        if _tree.is_absent(change) or not _tree.is_inexact(change):
             return change
         theta, change, u = _tree.widen(theta), _tree.widen(change), _tree.widen(u)
         squared = _sum_of_squares(theta)
@@ -464,7 +464,7 @@ def lionw_equilibrium(
 
 def _decay_for_equilibrium(weight_decay: Any) -> jax.Array:
     _check_measured("weight_decay", weight_decay, minimum=0.0, below=1.0)
-    measured = isinstance(weight_decay, jax.Array) and _is_inexact(weight_decay)
+    measured = isinstance(weight_decay, jax.Array) and _tree.is_inexact(weight_decay)
     return weight_decay if measured else jnp.asarray(weight_decay, _tree.default_float())
 
 
@@ -695,12 +695,7 @@ def amsgrad_gamma(
     before, after = _pair("states", states, "the optimizer's state before the step and after it")
     rates = _pair("learning_rates", learning_rates, "the learning rates of the two states")
     for index, rate in enumerate(rates):
-        name = f"learning_rates[{index}]"
-        _check.check_number(name, rate, minimum=0.0)
-        if _check.concrete(rate) == 0:
-            raise ValueError(
-                f"`{name}` is 0, and a positive number is needed: Gamma divides by it."
-            )
+        _check.check_positive(f"learning_rates[{index}]", rate, because=": Gamma divides by it")
     if b2 is not None:
         _check.check_beta("b2", b2)
     old, new = (_inverse_rates(s, a, b2) for s, a in zip((before, after), rates, strict=True))
@@ -838,9 +833,7 @@ def scalars(
         )
     units: dict[str, Number] = {"": 1}
     if steps_per_epoch is not None:
-        _check.check_number("steps_per_epoch", steps_per_epoch, minimum=0.0)
-        if _check.concrete(steps_per_epoch) == 0:
-            raise ValueError("`steps_per_epoch` is 0, and a positive number is needed.")
+        _check.check_positive("steps_per_epoch", steps_per_epoch)
         units["_epochs"] = steps_per_epoch
     found: dict[str, jax.Array] = {}
 
@@ -883,11 +876,11 @@ def _leaves(name: str, tree: Any, **beside: Any) -> dict[str, tuple[jax.Array, .
     _check.check_tree(name, tree)
     for other, other_tree in beside.items():
         _tree.check_like(other, other_tree, tree)
-    keyed, treedef = _flatten(tree)
+    keyed, treedef = _tree.flatten_arrays(tree)
     columns = [treedef.flatten_up_to(other) for other in beside.values()]
     found: dict[str, tuple[jax.Array, ...]] = {}
     for (path, first), *rest in zip(keyed, *columns, strict=True):
-        if not _is_inexact(first) or any(map(_tree.is_absent, rest)):
+        if not _tree.is_inexact(first) or any(map(_tree.is_absent, rest)):
             continue
         key = _tree.path_name(path)
         if key in found:
@@ -898,9 +891,9 @@ def _leaves(name: str, tree: Any, **beside: Any) -> dict[str, tuple[jax.Array, .
 
 def _spread_decay(weight_decay: Any, params: Params) -> dict[str, Any]:
     """One decay for each leaf, by its path."""
-    keyed, treedef = _flatten(params)
+    keyed, treedef = _tree.flatten_arrays(params)
     try:
-        spread = jax.tree.broadcast(weight_decay, params, is_leaf=_is_leaf)
+        spread = jax.tree.broadcast(weight_decay, params, is_leaf=_tree.is_leaf)
     except ValueError:
         raise ValueError(
             "`weight_decay` must be a number, or a tree of numbers like `params` or a prefix of one, "
@@ -908,7 +901,7 @@ def _spread_decay(weight_decay: Any, params: Params) -> dict[str, Any]:
         ) from None
     decays = {}
     for (path, leaf), decay in zip(keyed, treedef.flatten_up_to(spread), strict=True):
-        if _is_inexact(leaf) and not _tree.is_absent(decay):
+        if _tree.is_inexact(leaf) and not _tree.is_absent(decay):
             key = _tree.path_name(path)
             (decay,) = jax.tree.leaves(decay)  # An NNX Variable holds it.
             _check_measured("weight_decay", decay, minimum=0.0, below=1.0, at=_tree.place(key))
@@ -916,22 +909,9 @@ def _spread_decay(weight_decay: Any, params: Params) -> dict[str, Any]:
     return decays
 
 
-def _flatten(tree: Any) -> Any:
-    return jax.tree_util.tree_flatten_with_path(tree, is_leaf=_is_leaf)
-
-
-def _is_leaf(node: Any) -> bool:
-    """Absent, or an array; NNX Variables count as arrays, which takes their level out of paths."""
-    return _tree.is_absent(node) or _check.is_array(node)
-
-
-def _is_inexact(x: Any) -> bool:
-    return _check.is_array(x) and jnp.issubdtype(jnp.result_type(x), jnp.inexact)
-
-
 def _check_measured(name: str, value: Any, *, at: str = "", **bounds: Any) -> None:
     """Check a number that may come from a measurement, which then may have come out as anything."""
-    if isinstance(value, jax.Array) and not value.ndim and _is_inexact(value):
+    if isinstance(value, jax.Array) and not value.ndim and _tree.is_inexact(value):
         _check.check_float_dtype(name, value, at=at)
     else:
         _check.check_number(name, value, at=at, **bounds)

@@ -63,9 +63,7 @@ def normalized_weight_decay(
     _check.check_number("normalized_weight_decay", normalized_weight_decay, minimum=0.0)
     _check.check_integer("batch_size", batch_size, minimum=1)
     _check.check_integer("dataset_size", dataset_size, minimum=1)
-    _check.check_number("epochs", epochs, minimum=0.0)
-    if _check.concrete(epochs) == 0:
-        raise ValueError("`epochs` is 0, and a positive number is needed.")
+    _check.check_positive("epochs", epochs)
     return decay_of_budget(normalized_weight_decay, batch_size, dataset_size, epochs)
 
 
@@ -143,7 +141,5 @@ def times_of_decay(lam: jax.Array, n: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 def _decay_and_epoch(weight_decay: Number, steps_per_epoch: Number) -> tuple[jax.Array, jax.Array]:
     _check.check_number("weight_decay", weight_decay, minimum=0.0, below=1.0)
-    _check.check_number("steps_per_epoch", steps_per_epoch, minimum=0.0)
-    if _check.concrete(steps_per_epoch) == 0:
-        raise ValueError("`steps_per_epoch` is 0, and a positive number is needed.")
+    _check.check_positive("steps_per_epoch", steps_per_epoch)
     return jnp.asarray(weight_decay, default_float()), jnp.asarray(steps_per_epoch, default_float())

@@ -20,6 +20,7 @@ from jax.extend.core import Literal as JaxprLiteral
 from decoupled_wd import _check
 from decoupled_wd._tree import path_name
 from decoupled_wd._typing import DType, Params, Updates
+from decoupled_wd.equivalence._check import float64_on_cpu
 from decoupled_wd.equivalence._problems import REGRESSION
 from decoupled_wd.equivalence._relation import Problem
 
@@ -271,18 +272,15 @@ def _no_extra_args(params: Params, step: jax.Array) -> dict[str, Any]:
     return {}
 
 
-@contextlib.contextmanager
-def _precision(params: Params, dtype: DType) -> Iterator[None]:
+def _precision(params: Params, dtype: DType) -> contextlib.AbstractContextManager[None]:
     """float64 and the CPU, which has it, if asked for; float64 parameters as given need the first."""
+    if dtype == np.float64:
+        return float64_on_cpu()
     wide = jax.config.jax_enable_x64 or any(  # pyright: ignore[reportAttributeAccessIssue]
         getattr(leaf, "dtype", None) in (np.float64, np.complex128)
         for leaf in jax.tree.leaves(params)
     )
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(jax.enable_x64(wide if dtype is None else dtype == np.float64))
-        if dtype == np.float64:
-            stack.enter_context(jax.default_device(jax.local_devices(backend="cpu")[0]))
-        yield
+    return jax.enable_x64(dtype is None and wide)
 
 
 def _as_arrays(what: str, tree: Any, dtype: DType) -> Any:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from decoupled_wd._alias import adamw, sgdw
+from decoupled_wd._alias import adamw, amsgradw, sgdw
 from decoupled_wd._coupled import add_l2_to_grad
 from decoupled_wd._decoupled import decoupled_weight_decay
 from decoupled_wd._scaling import scale_by_adam, scale_by_schedule
@@ -27,6 +27,8 @@ SIGN = optax.scale(-1.0)
 WITHOUT_EPS = {"eps": 0.0, "eps_root": 0.0}
 WITHOUT_EPS_TEXT = "eps = eps_root = 0"
 SOME_EPS = {"eps": Interval(1e-3, 1.0)}
+FACTORS = Interval(1e-3, 1e3)
+M0 = np.linspace(-0.2, 0.3, 6)
 
 
 # Numbers that change from step to step.
@@ -156,6 +158,11 @@ def adamw_of(h: Hyper, **options: Any) -> optax.GradientTransformation:
     return adamw(h["alpha"], h["b1"], h["b2"], h["eps"], h["eps_root"], **options)
 
 
+def amsgradw_of(h: Hyper, **options: Any) -> optax.GradientTransformation:
+    options = {"weight_decay": h["lam"], "schedule": at(h["eta"]), **options}
+    return amsgradw(h["alpha"], h["b1"], h["b2"], h["eps"], h["eps_root"], **options)
+
+
 def sgdw_of(h: Hyper, in_buffer: bool = True, **options: Any) -> optax.GradientTransformation:
     options = {"weight_decay": h["lam"], "schedule": at(h["eta"]), **options}
     return sgdw(h["alpha"], h["beta"], learning_rate_in_buffer=in_buffer, **options)
@@ -184,6 +191,15 @@ def with_decay(direction: optax.GradientTransformation, h: Hyper) -> optax.Gradi
         scale_by_schedule(at(h["eta"])),
         SIGN,
     )
+
+
+def starting_from(tx: optax.GradientTransformation, **values: Any) -> optax.GradientTransformation:
+    """`tx` whose state starts from `values`, by the name of the field, and else as `init` makes it."""
+
+    def init(params: Any) -> Any:
+        return optax.tree.set(tx.init(params), **values)
+
+    return optax.GradientTransformation(init, tx.update)
 
 
 def multi_steps(tx: optax.GradientTransformation) -> optax.GradientTransformation:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from decoupled_wd._alias import adam_l2, amsgradw
+from decoupled_wd._alias import adam_l2
 from decoupled_wd._scaling import AMSGradVariant, scale_by_schedule
 from decoupled_wd.equivalence import _problems
 from decoupled_wd.equivalence._relation import (
@@ -23,8 +23,10 @@ from decoupled_wd.equivalence._rows._chains import (
     PAPER,
     a_t,
     adamw_of,
+    amsgradw_of,
     at,
     decay_beside_step,
+    starting_from,
     step_number,
     with_decay,
     witness_values,
@@ -46,22 +48,17 @@ def _growing(h: Hyper, tx: optax.GradientTransformation) -> optax.GradientTransf
 
 def _amsgrad_of(h: Hyper, variant: AMSGradVariant) -> optax.GradientTransformation:
     """AMSGrad whose maximum starts from `v_max`."""
-    numbers = (h[name] for name in ("alpha", "b1", "b2", "eps", "eps_root"))
-    decay = {"weight_decay": h["lam"], "schedule": at(h["eta"])}
-    return _from_maximum(h, amsgradw(*numbers, variant=variant, **decay))
+    return starting_from(amsgradw_of(h, variant=variant), nu_max=_first_maximum(h))
 
 
 def _optax_amsgrad(h: Hyper) -> optax.GradientTransformation:
     """Optax's own, finished with decay; its maximum starts from `v_max`."""
     tx = optax.scale_by_amsgrad(h["b1"], h["b2"], h["eps"], h["eps_root"])
-    return with_decay(_from_maximum(h, tx), h)
+    return with_decay(starting_from(tx, nu_max=_first_maximum(h)), h)
 
 
-def _from_maximum(h: Hyper, tx: Any) -> optax.GradientTransformation:
-    def init(params: Any) -> Any:
-        return optax.tree.set(tx.init(params), nu_max=jnp.full_like(params, h["v_max"]))
-
-    return optax.GradientTransformation(init, tx.update)
+def _first_maximum(h: Hyper) -> jax.Array:
+    return jnp.full_like(h["theta0"], h["v_max"])
 
 
 def _uncorrected_adam(h: Hyper) -> optax.GradientTransformation:

@@ -16,9 +16,11 @@ from decoupled_wd.equivalence import _problems
 from decoupled_wd.equivalence._relation import Hyper, Interval, Mutant, Problem, Relation
 from decoupled_wd.equivalence._rows._chains import (
     DERIVED,
+    FACTORS,
     PAPER,
     SIGN,
     SMALL,
+    WITHOUT_EPS,
     a_t,
     adam_of,
     adamw_of,
@@ -33,8 +35,6 @@ from decoupled_wd.hyperparams import normalized_weight_decay
 from decoupled_wd.schedules import cosine_warm_restarts_schedule
 
 _PERIOD = 10
-_EPS_ZERO = {"eps": 0.0, "eps_root": 0.0}
-_FACTORS = Interval(1e-3, 1e3)
 _ONE_EPOCH = {"dataset_size": 4800, "epochs": 1}
 
 
@@ -90,10 +90,15 @@ def _schedule_outside(h: Hyper) -> optax.GradientTransformation:
     return optax.chain(multi_steps(inside), scale_by_schedule(at(_micro_schedule(h))))
 
 
-def _decay_outside(h: Hyper) -> optax.GradientTransformation:
-    """Decay at every micro-step, plain SGD at every fourth."""
+def _decay_outside(h: Hyper, tx: optax.GradientTransformation) -> optax.GradientTransformation:
+    """Decay at every micro-step, a step at every fourth."""
+    return optax.chain(multi_steps(tx), SIGN, decoupled_weight_decay(h["lam"]), SIGN)
+
+
+def _restarting(h: Hyper, restarts: optax.GradientTransformation) -> optax.GradientTransformation:
+    """The paper's AdamW with these restarts for eta_t."""
     return optax.chain(
-        multi_steps(plain_sgd_of(h, weight_decay=0.0)), SIGN, decoupled_weight_decay(h["lam"]), SIGN
+        adam_of(h), scale_by_schedule(h["alpha"]), decoupled_weight_decay(h["lam"]), restarts, SIGN
     )
 
 
@@ -135,20 +140,8 @@ ROWS = (
     Relation(
         name="p3",
         statement="warm restarts in closed form = restarts counted step by step",
-        left=lambda h: optax.chain(
-            adam_of(h),
-            scale_by_schedule(h["alpha"]),
-            decoupled_weight_decay(h["lam"]),
-            cosine_warm_restarts(7, 3),
-            SIGN,
-        ),
-        right=lambda h: optax.chain(
-            adam_of(h),
-            scale_by_schedule(h["alpha"]),
-            decoupled_weight_decay(h["lam"]),
-            counted_restarts(h["first"], 3),
-            SIGN,
-        ),
+        left=lambda h: _restarting(h, cosine_warm_restarts(7, 3)),
+        right=lambda h: _restarting(h, counted_restarts(h["first"], 3)),
         verdict="rounding",
         map_text="T_0 = 7, T_mult = 3: restarts at 7, 28, 91, 280",
         values={"first": np.int32(7)},
@@ -202,7 +195,7 @@ ROWS = (
         map=lambda h: {"norm": h["c"] * h["norm"], "alpha": h["alpha"] / h["c"]},
         map_text="C → cC, α → α/c, same λ (the paper's)",
         values={"norm": 1.0, "c": 37.0},
-        domain={"norm": Interval(0.1, 10.0), "c": _FACTORS},
+        domain={"norm": Interval(0.1, 10.0), "c": FACTORS},
         mutant=Mutant("C as it was", lambda r: {"norm": r["norm"] / r["c"]}),
         why="clip(cg, cC) = c·clip(g, C), and α/c takes the c away (e4).",
         source=DERIVED,
@@ -216,7 +209,7 @@ ROWS = (
         verdict="rounding",
         map=lambda h: {"norm": h["other"]},
         map_text="C → C'",
-        values={**_EPS_ZERO, "norm": 1.0, "other": 0.01},
+        values={**WITHOUT_EPS, "norm": 1.0, "other": 0.01},
         condition="eps = eps_root = 0; C, C' ≤ 1.2, below the norm of every gradient",
         domain={"norm": Interval(1e-3, 1.2), "other": Interval(1e-3, 1.2)},
         outside={"other": Interval(2.5, 10.0)},
@@ -247,12 +240,7 @@ ROWS = (
     Relation(
         name="N14",
         statement="decay outside MultiSteps ≠ decay inside",
-        left=lambda h: optax.chain(
-            multi_steps(adamw_of(h, weight_decay=0.0)),
-            SIGN,
-            decoupled_weight_decay(h["lam"]),
-            SIGN,
-        ),
+        left=lambda h: _decay_outside(h, adamw_of(h, weight_decay=0.0)),
         right=lambda h: multi_steps(adamw_of(h)),
         verdict="never",
         map_text="same numbers",
@@ -267,7 +255,7 @@ ROWS = (
         name="N14-root",
         statement="decay inside MultiSteps(k) ≠ decay outside by the kth root of what it leaves",
         left=lambda h: multi_steps(plain_sgd_of(h)),
-        right=_decay_outside,
+        right=lambda h: _decay_outside(h, plain_sgd_of(h, weight_decay=0.0)),
         verdict="never",
         map=lambda h: {"lam": 1 - (1 - h["lam"]) ** 0.25},
         map_text="λ → 1 − (1−λ)^{1/k}, k = 4",

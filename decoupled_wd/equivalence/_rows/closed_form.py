@@ -13,6 +13,7 @@ from decoupled_wd.equivalence import _problems
 from decoupled_wd.equivalence._relation import Hyper, Interval, Limit, Mutant, Relation
 from decoupled_wd.equivalence._rows._chains import (
     DERIVED,
+    M0,
     P_OF_THE_STEP_BEFORE,
     SIGN,
     SOME_EPS,
@@ -27,25 +28,17 @@ from decoupled_wd.equivalence._rows._chains import (
     last_step,
     plain_sgd_of,
     sgdw_of,
+    starting_from,
 )
 
 
-def _average_from(start: Any, decay: jax.Array) -> optax.GradientTransformation:
-    """Optax's moving average, of a decay that changes, from `start` on."""
-    average = optax.inject_hyperparams(optax.ema, static_args=("debias",))
-    tx = average(at(decay), debias=False)
-
-    def init(params: Any) -> Any:
-        return optax.tree.set(tx.init(params), ema=jnp.asarray(start))
-
-    return optax.GradientTransformation(init, tx.update)
-
-
 def _averaged_updates(h: Hyper) -> optax.GradientTransformation:
+    """Adam's steps over -lambda, in Optax's moving average, whose decay changes."""
+    average = optax.inject_hyperparams(optax.ema, static_args=("debias",))
     return optax.chain(
         adam_of(h),
         optax.scale(-1 / h["lam"]),
-        _average_from(h["ema0"], 1 - h["gain"]),
+        starting_from(average(at(1 - h["gain"]), debias=False), ema=h["ema0"]),
         last_step(lambda theta, average, t: average),
     )
 
@@ -86,13 +79,8 @@ def _silent_momentum(h: Hyper) -> optax.GradientTransformation:
 
 def _resumed_adamw(h: Hyper) -> optax.GradientTransformation:
     """AdamW with given moments, and so many steps behind it that bias corrections are 1."""
-    adam = adam_of(h)
-
-    def init(params: Any) -> Any:
-        late = jnp.asarray(10**6, jnp.int32)
-        return optax.tree.set(adam.init(params), count=late, mu=h["mu"], nu=h["nu"])
-
-    resumed = optax.GradientTransformation(init, adam.update)
+    late = jnp.asarray(10**6, jnp.int32)
+    resumed = starting_from(adam_of(h), count=late, mu=h["mu"], nu=h["nu"])
     decay = optax.add_decayed_weights(h["lam"])
     return optax.chain(
         resumed, optax.scale(h["alpha"]), decay, scale_by_schedule(at(h["eta"])), SIGN
@@ -114,8 +102,6 @@ def _log_of_the_last(h: Hyper, path: jax.Array) -> jax.Array:
     """log P_T."""
     return jnp.log(path[-1:] / h["theta0"])
 
-
-_M0 = np.linspace(-0.2, 0.3, 6)
 
 ROWS = (
     Relation(
@@ -190,7 +176,7 @@ ROWS = (
         verdict="rounding",
         map_text="θ_k = qᵏθ_0 − β(qᵏ−βᵏ)/(q−β) m_0, q = 1−λ; rate inside",
         start_text="m_0 as on the left",
-        values={"trace": _M0},
+        values={"trace": M0},
         constant_schedule=True,
         condition="β ≠ 1−λ; on both sides of it, and near it, as 1 − (β/q)ᵏ is taken by expm1",
         domain={"lam": Interval(1e-5, 0.2)},
@@ -211,7 +197,7 @@ ROWS = (
         start_text="m_0, v_0 as on the left",
         values={
             **WITHOUT_EPS,
-            "mu": _M0,
+            "mu": M0,
             "nu": np.linspace(0.5, 2.0, 6) ** 2,
         },
         constant_schedule=True,

@@ -16,6 +16,7 @@ from decoupled_wd.equivalence._relation import Hyper, Interval, Mutant, Problem,
 from decoupled_wd.equivalence._rows._chains import (
     DERIVED,
     HALVED,
+    M0,
     PAPER,
     SIGN,
     SMALL,
@@ -29,7 +30,9 @@ from decoupled_wd.equivalence._rows._chains import (
     previous,
     sgd_l2_of,
     sgdw_of,
+    starting_from,
     times,
+    with_decay,
     witness_values,
 )
 
@@ -44,7 +47,6 @@ def _heavy_ball_map(h: Hyper) -> Hyper:
 
 
 _HEAVY_BALL_TEXT = "β' = β(1−λ), λ' = λ(1−β)/α"
-_M0 = np.linspace(-0.2, 0.3, 6)
 
 
 def _decay_of_its_own(h: Hyper) -> jax.Array:
@@ -96,7 +98,7 @@ def _sgdw_from_roots(decaying: Any, momentum: Any) -> Hyper:
 
 _B5 = {
     "verdict": "rounding",
-    "values": {"trace": _M0, "phi": 0.5},
+    "values": {"trace": M0, "phi": 0.5},
     "constant_schedule": True,
     "condition": "αλ' = φ(1−√β')² with 0 < φ ≤ 1, so that the roots are real",
     "domain": {"phi": Interval(1e-3, 1.0)},
@@ -119,28 +121,13 @@ def _ema_map(h: Hyper) -> Hyper:
     }
 
 
-def _average_from(start: Any, beta: Any) -> optax.GradientTransformation:
-    tx = optax.ema(beta, debias=False)
-
-    def init(params: Any) -> Any:
-        return optax.tree.set(tx.init(params), ema=jnp.asarray(start))
-
-    return optax.GradientTransformation(init, tx.update)
-
-
 def _averaged(beta: Any) -> optax.GradientTransformation:
     """The average m = βm + (1−β)g as a momentum buffer, whose start can be given."""
     return optax.chain(optax.scale(1 - beta), optax.trace(beta))
 
 
 def _averaged_sgdw(h: Hyper) -> optax.GradientTransformation:
-    return optax.chain(
-        _averaged(h["beta"]),
-        scale_by_schedule(h["alpha"]),
-        decoupled_weight_decay(h["lam"]),
-        scale_by_schedule(at(h["eta"])),
-        SIGN,
-    )
+    return with_decay(_averaged(h["beta"]), h)
 
 
 # Two outlets of one buffer: Nesterov momentum and schedule-free SGD.
@@ -338,7 +325,7 @@ ROWS = (
         map_text=_HEAVY_BALL_TEXT,
         start=lambda h: {"trace": (h["trace"] + h["lam"] * h["theta0"]) / (1 - h["lam"])},
         start_text="n_0 = (m_0 + λθ_0)/(1−λ)",
-        values={"trace": _M0},
+        values={"trace": M0},
         constant_schedule=True,
         mutant=times("trace", 1.01),
         why="Both are linear filters of the gradients. Eliminate the buffer: θ_t = (1−λ+β)θ_{t-1} − "
@@ -360,7 +347,7 @@ ROWS = (
             "trace": (h["trace"] + h["lam"] * h["theta0"] / h["alpha"]) / (1 - h["lam"])
         },
         start_text="n_0 = (m_0 + λθ_0/α)/(1−λ)",
-        values={"trace": _M0},
+        values={"trace": M0},
         constant_schedule=True,
         mutant=times("penalty", 1.01),
         why="As b1, with a buffer that is 1/α times as large.",
@@ -497,7 +484,7 @@ ROWS = (
             "trace": _roots(h)[1] * h["trace"] - (1 - _roots(h)[1]) * h["theta0"] / h["alpha"],
         },
         start_text="m_0 = (1−λ)n_0 − λθ_0/α",
-        mutant=Mutant("m_0 = n_0", lambda r: {"trace": _M0 + 0 * r["trace"]}),
+        mutant=Mutant("m_0 = n_0", lambda r: {"trace": M0 + 0 * r["trace"]}),
         why="As b5: sum and product do not say which root is β. The two answers are dual (b6).",
         **_B5,
     ),
@@ -514,9 +501,9 @@ ROWS = (
             / (1 - h["lam"])
         },
         start_text="m''_0 = ((β−(1−λ))θ_0 + βm_0)/(1−λ)",
-        values={"trace": _M0},
+        values={"trace": M0},
         domain={"lam": Interval(1e-5, 0.9)},
-        mutant=Mutant("m''_0 = m_0", lambda r: {"trace": _M0 + 0 * r["trace"]}),
+        mutant=Mutant("m''_0 = m_0", lambda r: {"trace": M0 + 0 * r["trace"]}),
         why="θ_t = (1−λ+β)θ_{t-1} − β(1−λ)θ_{t-2} − a_tg_t: symmetric in β and 1−λ. Momentum is a decay "
         "of the buffer, decay a momentum of the weights.",
         source=DERIVED,
@@ -537,10 +524,10 @@ ROWS = (
             / (1 - h["lam"])
         },
         start_text="m''_0 = ((β−(1−λ))θ_0/α + βm_0)/(1−λ)",
-        values={"trace": _M0},
+        values={"trace": M0},
         constant_schedule=True,
         domain={"lam": Interval(1e-5, 0.9)},
-        mutant=Mutant("m''_0 = m_0", lambda r: {"trace": _M0 + 0 * r["trace"]}),
+        mutant=Mutant("m''_0 = m_0", lambda r: {"trace": M0 + 0 * r["trace"]}),
         why="As b6, with a buffer that is 1/α times as large.",
         source=DERIVED,
         problem=_problems.REGRESSION,
@@ -549,7 +536,7 @@ ROWS = (
         name="b8",
         statement="SGDW = L2 where momentum is an average, m = βm + (1−β)g, constant rate",
         left=lambda h: optax.chain(
-            _average_from(h["m0"], h["beta"]),
+            starting_from(optax.ema(h["beta"], debias=False), ema=h["m0"]),
             scale_by_schedule(h["alpha"]),
             decoupled_weight_decay(h["lam"]),
             SIGN,
@@ -565,7 +552,7 @@ ROWS = (
             / ((1 - h["lam"]) * _ema_map(h)["alpha"])
         },
         start_text="n_0 = (αm_0 + λθ_0)/((1−λ)α')",
-        values={"m0": _M0},
+        values={"m0": M0},
         constant_schedule=True,
         mutant=Mutant(
             "λ' = λ(1−β)/α, as in b1",
@@ -579,13 +566,7 @@ ROWS = (
     Relation(
         name="b9",
         statement="momentum as an average, m = βm + (1−β)g = heavy ball at α(1−β), any schedule",
-        left=lambda h: optax.chain(
-            optax.ema(h["beta"], debias=False),
-            scale_by_schedule(h["alpha"]),
-            decoupled_weight_decay(h["lam"]),
-            scale_by_schedule(at(h["eta"])),
-            SIGN,
-        ),
+        left=lambda h: with_decay(optax.ema(h["beta"], debias=False), h),
         right=lambda h: sgdw_of(h, in_buffer=False),
         verdict="rounding",
         map=lambda h: {"alpha": h["alpha"] * (1 - h["beta"])},
@@ -607,7 +588,7 @@ ROWS = (
         "l_0 := 0",
         start=lambda h: {"trace": h["trace"] + h["lam"] * h["theta0"] / h["alpha"]},
         start_text="n_0 = m_0 + λθ_0/α",
-        values={"trace": _M0},
+        values={"trace": M0},
         condition="βl_t ≠ 1 and (1+β)l_t ≠ 1 (no denominator is 0); drawn on both sides of the second",
         domain={"lam": Interval(1e-3, 0.6)},
         mutant=Mutant("ν_t = β'_t", lambda r: {"ahead": r["own"] * r["momenta"]}),

@@ -31,6 +31,7 @@ from decoupled_wd.equivalence._rows._chains import (
     plain_sgd_of,
     previous,
     sgdw_of,
+    step_number,
     witness_values,
 )
 
@@ -66,7 +67,7 @@ def _adam_map(h: Hyper) -> Hyper:
 
 
 def _stock_adam_map(h: Hyper) -> Hyper:
-    t, keep = 1 + jnp.arange(len(h["eta"])), 1 - h["lam"]
+    t, keep = step_number(h), 1 - h["lam"]
     b1, b2 = h["b1"] * keep, h["b2"] * keep**2
 
     def gain(b: Any, changed: Any) -> Any:
@@ -83,7 +84,7 @@ def _root(h: Hyper) -> Any:
 
 
 def _exponential_rate(h: Hyper) -> Hyper:
-    t, z = 1 + jnp.arange(len(h["eta"])), _root(h)
+    t, z = step_number(h), _root(h)
     return {"kept": z**t, "rate": h["alpha"] / z ** (2 * t - 1)}
 
 

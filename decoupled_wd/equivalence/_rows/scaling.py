@@ -8,13 +8,13 @@ import numpy as np
 import optax
 import optax.contrib
 
-from decoupled_wd._alias import adam_l2, amsgradw
-from decoupled_wd._decoupled import decoupled_weight_decay
+from decoupled_wd._alias import adam_l2
 from decoupled_wd._scaling import scale_by_schedule
 from decoupled_wd.equivalence import _problems
 from decoupled_wd.equivalence._relation import Hyper, Interval, Mutant, Relation
 from decoupled_wd.equivalence._rows._chains import (
     DERIVED,
+    FACTORS,
     PAPER,
     SIGN,
     SMALL,
@@ -23,12 +23,14 @@ from decoupled_wd.equivalence._rows._chains import (
     WITHOUT_EPS_TEXT,
     a_t,
     adamw_of,
+    amsgradw_of,
     at,
     sgdw_of,
+    step_number,
+    with_decay,
     witness_values,
 )
 
-_FACTORS = Interval(1e-3, 1e3)
 _FIRST_STEP = {"b1": 0.5, "b2": 0.75, "eps_root": 0.0}
 
 
@@ -40,41 +42,21 @@ def _adam_l2_of(h: Hyper) -> optax.GradientTransformation:
     )  # fmt: skip
 
 
-def _amsgradw_of(h: Hyper) -> optax.GradientTransformation:
-    schedule = at(h["eta"])
-    return amsgradw(
-        h["alpha"], h["b1"], h["b2"], h["eps"], h["eps_root"],
-        weight_decay=h["lam"], schedule=schedule,
-    )  # fmt: skip
-
-
 def _loss_times_c(h: Hyper, tx: optax.GradientTransformation) -> optax.GradientTransformation:
     return optax.chain(optax.scale(h["c"]), tx)
 
 
-def _decay_and_step(h: Hyper) -> optax.GradientTransformation:
-    """What follows a direction: times alpha, decay, times eta_t."""
-    return optax.chain(
-        optax.scale(h["alpha"]),
-        decoupled_weight_decay(h["lam"]),
-        scale_by_schedule(at(h["eta"])),
-        SIGN,
-    )
-
-
 def _adam_with_changing_eps(h: Hyper) -> optax.GradientTransformation:
     adam = optax.inject_hyperparams(optax.scale_by_adam)
-    return optax.chain(
-        adam(h["b1"], h["b2"], eps=at(h["eps"]), eps_root=at(h["eps_root"])), _decay_and_step(h)
-    )
+    return with_decay(adam(h["b1"], h["b2"], eps=at(h["eps"]), eps_root=at(h["eps_root"])), h)
 
 
 def _correction(h: Hyper) -> jax.Array:
-    return 1 - h["b2"] ** (1 + jnp.arange(len(h["eta"])))
+    return 1 - h["b2"] ** step_number(h)
 
 
 def _preconditioned_decay(h: Hyper) -> optax.GradientTransformation:
-    return optax.chain(optax.stateless(lambda g, _: g / h["s"]), _decay_and_step(h))
+    return with_decay(optax.stateless(lambda g, _: g / h["s"]), h)
 
 
 def _preconditioned_penalty(h: Hyper) -> optax.GradientTransformation:
@@ -99,7 +81,7 @@ def _muon_of(h: Hyper) -> optax.GradientTransformation:
         direction, state = muon.update(updates.reshape(2, -1), state)
         return jax.tree.map(jnp.ravel, direction), state
 
-    return optax.chain(optax.GradientTransformation(init, update), _decay_and_step(h))
+    return with_decay(optax.GradientTransformation(init, update), h)
 
 
 def _turn(angle: Any, size: int) -> jax.Array:
@@ -174,7 +156,7 @@ ROWS = (
         map=lambda h: {"eps": h["c"] * h["eps"], "eps_root": h["c"] ** 2 * h["eps_root"]},
         map_text="eps → c·eps, eps_root → c²·eps_root, same λ",
         values={"c": 37.0, "eps": 0.1, "eps_root": 0.01},
-        domain={"c": _FACTORS, "eps": Interval(1e-8, 1.0), "eps_root": Interval(0.0, 0.1)},
+        domain={"c": FACTORS, "eps": Interval(1e-8, 1.0), "eps_root": Interval(0.0, 0.1)},
         mutant=Mutant("eps_root → c·eps_root", lambda r: {"eps_root": r["eps_root"] / r["c"]}),
         why="Numerator and denominator of the step take the factor c.",
         source=DERIVED,
@@ -184,13 +166,13 @@ ROWS = (
     Relation(
         name="e2-amsgrad",
         statement="AMSGrad with eps > 0 = AMSGrad on c times the loss, eps scaled along",
-        left=_amsgradw_of,
-        right=lambda h: _loss_times_c(h, _amsgradw_of(h)),
+        left=amsgradw_of,
+        right=lambda h: _loss_times_c(h, amsgradw_of(h)),
         verdict="rounding",
         map=lambda h: {"eps": h["c"] * h["eps"], "eps_root": h["c"] ** 2 * h["eps_root"]},
         map_text="eps → c·eps, eps_root → c²·eps_root, same λ",
         values={"c": 37.0, "eps": 0.1, "eps_root": 0.01},
-        domain={"c": _FACTORS, "eps": Interval(1e-8, 1.0), "eps_root": Interval(0.0, 0.1)},
+        domain={"c": FACTORS, "eps": Interval(1e-8, 1.0), "eps_root": Interval(0.0, 0.1)},
         mutant=Mutant("eps_root → c·eps_root", lambda r: {"eps_root": r["eps_root"] / r["c"]}),
         why="As e2: the maximum of second moments takes the factor c², as they do.",
         source=DERIVED,
@@ -209,7 +191,7 @@ ROWS = (
         },
         map_text="λ' → cλ', eps → c·eps, eps_root → c²·eps_root",
         values={"c": 37.0},
-        domain={"c": _FACTORS},
+        domain={"c": FACTORS},
         mutant=Mutant("λ' as it was", lambda r: {"lam": r["lam"] / r["c"]}),
         why="cg + cλ'θ = c(g + λ'θ): Adam sees c times the gradient, then e2.",
         source=DERIVED,
@@ -224,7 +206,7 @@ ROWS = (
         map=lambda h: {"alpha": h["alpha"] / h["c"]},
         map_text="α → α/c, same λ (the paper's)",
         values={"c": 37.0},
-        domain={"c": _FACTORS},
+        domain={"c": FACTORS},
         mutant=Mutant("λ → λ/c too", lambda r: {"lam": r["lam"] / r["c"]}),
         why="Only αg appears, and the paper's decay has no α. A decay per unit of learning rate "
         "would have to be multiplied by c.",
@@ -244,7 +226,7 @@ ROWS = (
         parameters=lambda h, x: x / h["s"],
         values={**WITHOUT_EPS, "s": 7.0},
         condition=WITHOUT_EPS_TEXT,
-        domain={"s": _FACTORS},
+        domain={"s": FACTORS},
         outside=SOME_EPS,
         mutant=Mutant("α as it was", lambda r: {"alpha": r["alpha"] / r["s"]}),
         why="The gradient in x is g/s, and the direction u does not see the s (e1): "
@@ -338,7 +320,7 @@ ROWS = (
         map_text="identical for every c > 0, λ too",
         values={"eps": 0.0, "c": 37.0},
         condition="eps = 0",
-        domain={"c": _FACTORS},
+        domain={"c": FACTORS},
         outside=SOME_EPS,
         mutant=Mutant("eps = 0.001", lambda r: {"eps": r["eps"] + 1e-3}),
         why="The momentum is divided by its Frobenius norm before Newton-Schulz.",
@@ -354,7 +336,7 @@ ROWS = (
         map_text="λ' → any number > 0",
         values={**WITHOUT_EPS, "other": 3.0},
         condition=WITHOUT_EPS_TEXT,
-        domain={"other": _FACTORS},
+        domain={"other": FACTORS},
         outside=SOME_EPS,
         mutant=Mutant("eps = 0.001", lambda r: {"eps": r["eps"] + 1e-3}),
         why="The gradient is λ'θ alone: λ' is a factor of the loss, and Adam does not see it (e1). "
