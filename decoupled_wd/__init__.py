@@ -6,7 +6,7 @@ A is L2 regularization, B to D are weight decay per unit of learning rate, per u
 and per step.
 """
 
-from decoupled_wd import diagnostics, equivalence, hyperparams, masks, schedules
+from decoupled_wd import conventions, diagnostics, equivalence, hyperparams, masks, schedules
 from decoupled_wd._alias import (
     adam_l2,
     adamw,
@@ -25,8 +25,10 @@ from decoupled_wd._decoupled import (
     decoupled_weight_decay,
 )
 from decoupled_wd._extend import extend_with_decoupled_weight_decay
+from decoupled_wd._like import like
 from decoupled_wd._restarts import cosine_warm_restarts
 from decoupled_wd._scaling import scale_by_adam, scale_by_amsgrad, scale_by_schedule
+from decoupled_wd.conventions import convert
 from decoupled_wd.hyperparams import (
     half_life,
     normalized_weight_decay,
@@ -71,7 +73,11 @@ __all__ = [
     "sgd_l2",
     "sgdw",
     "sgdwr",
+    # Other libraries
+    "convert",
+    "like",
     # Modules
+    "conventions",
     "diagnostics",
     "equivalence",
     "hyperparams",

@@ -51,7 +51,7 @@ from decoupled_wd.schedules import (
 )
 
 
-def _decay_and_step(
+def decay_and_step(
     learning_rate: NumberOrSchedule,
     weight_decay: NumberOrSchedule,
     mask: Mask,
@@ -65,11 +65,11 @@ def _decay_and_step(
         weight_decay = product(weight_decay=weight_decay, schedule=schedule)
     decay = decoupled_weight_decay(weight_decay, mask)
     if coupling == "schedule":
-        return optax.chain(scale_by_schedule(learning_rate), decay, _descend(schedule=schedule))
+        return optax.chain(scale_by_schedule(learning_rate), decay, descend(schedule=schedule))
     if coupling == "none":
         step = scale_by_schedule(product(learning_rate=learning_rate, schedule=schedule))
         return optax.chain(step, decay, optax.scale(-1.0))
-    return optax.chain(decay, _descend(learning_rate=learning_rate, schedule=schedule))
+    return optax.chain(decay, descend(learning_rate=learning_rate, schedule=schedule))
 
 
 def adamw(
@@ -152,7 +152,7 @@ def adamw(
             b1, b2, eps, eps_root, mu_dtype,
             nesterov=nesterov, nu_dtype=nu_dtype, eps_placement=eps_placement,
         ),
-        _decay_and_step(learning_rate, weight_decay, mask, schedule, coupling),
+        decay_and_step(learning_rate, weight_decay, mask, schedule, coupling),
     )  # fmt: skip
 
 
@@ -217,7 +217,7 @@ def adam_l2(
             b1, b2, eps, eps_root, mu_dtype,
             nesterov=nesterov, nu_dtype=nu_dtype, eps_placement=eps_placement,
         ),
-        _descend(learning_rate=learning_rate, schedule=schedule),
+        descend(learning_rate=learning_rate, schedule=schedule),
     )  # fmt: skip
 
 
@@ -252,7 +252,7 @@ def amsgradw(
         mu_dtype: dtype of the stored first moment.
         weight_decay: lambda, in the unit that `coupling` gives it; a number or a callable.
         mask: which leaves decay: a tree, a prefix or a function, as in `adamw`.
-        variant: `"paper"`, `"pytorch"` or `"optax"`.
+        variant: `"paper"`, `"pytorch"`, `"optax"` or `"keras"`.
         schedule: eta_t, a multiplier that peaks at 1; a number or a callable of the step.
         coupling: what lambda is per, step or unit of learning rate; the four are told in `adamw`.
         nu_dtype: dtype of the stored second moment and its maximum.
@@ -276,7 +276,7 @@ def amsgradw(
     """
     return optax.chain(
         scale_by_amsgrad(b1, b2, eps, eps_root, mu_dtype, variant=variant, nu_dtype=nu_dtype),
-        _decay_and_step(learning_rate, weight_decay, mask, schedule, coupling),
+        decay_and_step(learning_rate, weight_decay, mask, schedule, coupling),
     )
 
 
@@ -310,7 +310,7 @@ def amsgrad_l2(
         mu_dtype: dtype of the stored first moment.
         weight_decay: $\lambda'$, per unit of gradient; a number or a callable of the step.
         mask: which leaves are penalized: a tree, a prefix or a function, as in `adamw`.
-        variant: `"paper"`, `"pytorch"` or `"optax"`.
+        variant: `"paper"`, `"pytorch"`, `"optax"` or `"keras"`.
         schedule: eta_t, a multiplier that peaks at 1; a number or a callable of the step.
         nu_dtype: dtype of the stored second moment and its maximum.
 
@@ -334,7 +334,7 @@ def amsgrad_l2(
     return optax.chain(
         add_l2_to_grad(weight_decay, mask),
         scale_by_amsgrad(b1, b2, eps, eps_root, mu_dtype, variant=variant, nu_dtype=nu_dtype),
-        _descend(learning_rate=learning_rate, schedule=schedule),
+        descend(learning_rate=learning_rate, schedule=schedule),
     )
 
 
@@ -389,7 +389,7 @@ def sgdw(
     Source: Loshchilov and Hutter, arXiv 1711.05101, Algorithm 1.
     """
     _check.check_bool("learning_rate_in_buffer", learning_rate_in_buffer)
-    buffer = _momentum(momentum, nesterov, accumulator_dtype)
+    buffer = momentum_buffer(momentum, nesterov, accumulator_dtype)
     if learning_rate_in_buffer:
         check_step(learning_rate, schedule, coupling)
         check_decay(weight_decay, learning_rate, schedule, coupling)
@@ -402,7 +402,7 @@ def sgdw(
             optax.scale(-1.0),
         )
     return optax.chain(
-        buffer, _decay_and_step(learning_rate, weight_decay, mask, schedule, coupling)
+        buffer, decay_and_step(learning_rate, weight_decay, mask, schedule, coupling)
     )
 
 
@@ -453,11 +453,11 @@ def sgd_l2(
     _check.check_bool("learning_rate_in_buffer", learning_rate_in_buffer)
     check_step(learning_rate, schedule)
     penalty = add_l2_to_grad(weight_decay, mask)
-    buffer = _momentum(momentum, nesterov, accumulator_dtype)
+    buffer = momentum_buffer(momentum, nesterov, accumulator_dtype)
     if learning_rate_in_buffer:
         step = scale_by_schedule(product(learning_rate=learning_rate, schedule=schedule))
         return optax.chain(penalty, step, buffer, optax.scale(-1.0))
-    return optax.chain(penalty, buffer, _descend(learning_rate=learning_rate, schedule=schedule))
+    return optax.chain(penalty, buffer, descend(learning_rate=learning_rate, schedule=schedule))
 
 
 def lionw(
@@ -506,7 +506,7 @@ def lionw(
     """
     return optax.chain(
         scale_by_lion(b1, b2, mu_dtype),
-        _decay_and_step(learning_rate, weight_decay, mask, schedule, coupling),
+        decay_and_step(learning_rate, weight_decay, mask, schedule, coupling),
     )
 
 
@@ -667,12 +667,12 @@ def sgdwr(
     )  # fmt: skip
 
 
-def _descend(**factors: NumberOrSchedule | None) -> optax.GradientTransformation:
+def descend(**factors: NumberOrSchedule | None) -> optax.GradientTransformation:
     """Multiply by the factors and by -1, which ends the chain: what follows descends."""
     return scale_by_schedule(product(sign=-1.0, **factors))
 
 
-def _momentum(
+def momentum_buffer(
     momentum: Number | None, nesterov: bool, accumulator_dtype: DType
 ) -> optax.GradientTransformation:
     """The buffer, or nothing."""

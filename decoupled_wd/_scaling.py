@@ -12,7 +12,7 @@ from decoupled_wd._precision import warn_of_narrow_moments
 from decoupled_wd._typing import DType, Number, NumberOrSchedule, Params, Updates
 
 EpsPlacement = Literal["after", "before"]
-AMSGradVariant = Literal["paper", "pytorch", "optax"]
+AMSGradVariant = Literal["paper", "pytorch", "optax", "keras"]
 
 
 def _check_moments(b1: Number, b2: Number, eps: Number, eps_root: Number) -> None:
@@ -139,8 +139,9 @@ def scale_by_amsgrad(
     | `"paper"` | $v$ | $m / (\sqrt{v_{max}} + \text{eps})$, no bias correction |
     | `"pytorch"` | $v$ | $\hat m / (\sqrt{v_{max} / (1-b_2^t)} + \text{eps})$ |
     | `"optax"` | $v / (1-b_2^t)$ | $\hat m / (\sqrt{\hat v_{max}} + \text{eps})$ |
+    | `"keras"` | $v$ | $\sqrt{1-b_2^t} \, \hat m / (\sqrt{v_{max}} + \text{eps})$ |
 
-    The three differ: after a spike in the gradient, `"optax"` remembers it longer than `"pytorch"`,
+    `"keras"` is `"pytorch"` with the eps before the correction. The first three differ: after a spike in the gradient, `"optax"` remembers it longer than `"pytorch"`,
     and `"paper"` starts with steps of $(1-b_1)/\sqrt{1-b_2}$, 3.16 for the default betas.
 
     Args:
@@ -149,7 +150,7 @@ def scale_by_amsgrad(
         eps: added to the root, in units of the gradient; 0 or more.
         eps_root: added inside the root, in units of the squared gradient; 0 or more.
         mu_dtype: dtype of the stored first moment; the parameters' if None.
-        variant: which of the three.
+        variant: which of the four.
         nu_dtype: dtype of the stored second moment and of its maximum; the parameters' if None.
 
     Returns:
@@ -164,21 +165,22 @@ def scale_by_amsgrad(
     Example:
         >>> import jax.numpy as jnp
         >>> g = jnp.array([4.0])
-        >>> for variant in ("paper", "pytorch", "optax"):
+        >>> for variant in ("paper", "pytorch", "optax", "keras"):
         ...     amsgrad = scale_by_amsgrad(b1=0.5, b2=0.75, eps=0.0, variant=variant)
         ...     print(variant, float(amsgrad.update(g, amsgrad.init(g))[0][0]))
         paper 1.0
         pytorch 1.0
         optax 1.0
+        keras 1.0
         >>> amsgrad = scale_by_amsgrad(b1=0.0, b2=0.75, eps=0.0, variant="paper")
         >>> float(amsgrad.update(g, amsgrad.init(g))[0][0])  # 1 / sqrt(1 - b2)
         2.0
 
     Source: Reddi, Kale and Kumar, "On the Convergence of Adam and Beyond", arXiv 1904.09237,
-    Algorithm 2 (`"paper"`); `torch.optim.Adam(amsgrad=True)`; `optax.scale_by_amsgrad`.
+    Algorithm 2 (`"paper"`); `torch.optim.Adam(amsgrad=True)`; `optax.scale_by_amsgrad`; `keras.optimizers.Adam(amsgrad=True)`.
     """
     _check_moments(b1, b2, eps, eps_root)
-    _check.check_option("variant", variant, ("paper", "pytorch", "optax"))
+    _check.check_option("variant", variant, ("paper", "pytorch", "optax", "keras"))
     mu_dtype = _check.canonical_dtype("mu_dtype", mu_dtype)
     nu_dtype = _check.canonical_dtype("nu_dtype", nu_dtype)
 
@@ -213,6 +215,9 @@ def scale_by_amsgrad(
             elif variant == "pytorch":
                 v_max = jnp.maximum(v_max, v)
                 v_hat = v_max / correction
+            elif variant == "keras":
+                m_hat = m_hat * _tree.cast(jnp.sqrt(correction2), m.dtype)
+                v_max = v_hat = jnp.maximum(v_max, v)
             else:
                 v_max = v_hat = jnp.maximum(v_max, v / correction)
             return _moments.adam_ratio(m_hat, v_hat, eps, eps_root), m, v, v_max

@@ -169,12 +169,17 @@ PACKAGE = Path(dwd.__file__).parent
 FLOORS = [
     ["_typing", "_check", "_tree"],
     [
-        "_penalty", "_moments", "_rounding", "gates", "hyperparams", "schedules", "convert",
+        "_penalty", "_moments", "_rounding", "gates", "hyperparams", "schedules",
+        *(f"conventions.{module}" for module in (
+            "_record", "_paper", "_pytorch", "_torch_libraries", "_jax", "_tensorflow", "_catalogue",
+            "_read", "_rule", "_convert",
+        )),
+        "conventions",
     ],
     [
         "masks", "_add_penalty", "_coupled", "_decoupled", "_precision", "_scaling", "_restarts",
     ],
-    ["_rate", "_alias", "_extend"],
+    ["_rate", "_alias", "_extend", "_directions", "_like"],
     [
         "equivalence._relation", "equivalence._problems", "equivalence._rows._chains",
         *(f"equivalence._rows.{theme}" for theme in (

@@ -1,0 +1,128 @@
+"""The optimizer that reproduces another library's."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import optax
+
+from decoupled_wd._alias import decay_and_step, descend
+from decoupled_wd._coupled import add_l2_to_grad
+from decoupled_wd._decoupled import decoupled_weight_decay
+from decoupled_wd._scaling import (
+    scale_by_adam,
+    scale_by_amsgrad,
+    scale_by_lion,
+    scale_by_schedule,
+    trace,
+)
+from decoupled_wd._typing import Mask, NumberOrSchedule
+from decoupled_wd.conventions._paper import COUPLINGS
+from decoupled_wd.conventions._read import read
+from decoupled_wd.conventions._record import LEARNING_RATE, PER_STEP
+from decoupled_wd.conventions._rule import Rule, to_parallel
+from decoupled_wd.schedules import product
+
+
+def like(
+    convention: str,
+    *,
+    schedule: NumberOrSchedule | None = None,
+    mask: Mask = None,
+    **arguments: Any,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Build the optimizer that reproduces another library's, step by step.
+
+    $$p \leftarrow p - a_t u - d_t p$$
+
+    with the direction u, the rate $a_t = A \eta_t$ and the decay per step $d_t$ of that library: what
+    its `weight_decay` is per is what it is there.
+
+    Args:
+        convention: library and optimizer, such as "pytorch.AdamW", and perhaps options in
+            parentheses, as in `convert`.
+        schedule: eta_t, what multiplies the learning rate there: a number, or a callable of the step
+            as that library counts it. None is 1.
+        mask: which leaves decay, as in `adamw`.
+        **arguments: that library's arguments, in its own words and with its own defaults.
+
+    Returns:
+        A finished optimizer, made of this library's parts.
+
+    Raises:
+        TypeError: an argument that the optimizer does not have, that is missing or of the wrong type.
+        ValueError: a convention that is not known, or whose step cannot be built from Optax's parts.
+
+    Example:
+        PyTorch multiplies the decay by the learning rate: a step removes 0.5 * 0.25.
+
+        >>> import jax.numpy as jnp
+        >>> tx = like("pytorch.SGD", lr=0.5, weight_decay=0.25)
+        >>> theta, g = jnp.array([1.0]), jnp.array([0.0])
+        >>> u, _ = tx.update(g, tx.init(theta), theta)
+        >>> float(u[0])
+        -0.125
+
+    Source: docs/conventions.md; tests/libraries compares each with the library itself.
+    """
+    terms = read(convention, schedule, arguments)
+    record = terms.convention
+    if record.direction not in _DIRECTIONS or (record.unit is None and record.form != "coupled"):
+        raise ValueError(
+            f"`convention` is {record.title!r}, whose step is not built here. {record.note} "
+            "`decoupled_wd.convert` tells its decay; `extend_with_decoupled_weight_decay` adds one "
+            "to any Optax optimizer."
+        )
+    eta = terms.schedule
+    if callable(terms.learning_rate) and record.unit not in (None, LEARNING_RATE):
+        raise TypeError(
+            f"`learning_rate` is a callable, and {record.title} needs to know its peak: pass that, "
+            "and schedule=multiplier."
+        )
+    numbers = dict(terms.numbers)
+    inside = numbers.pop("learning_rate_in_buffer", False)
+    direction = _DIRECTIONS[record.direction](numbers)
+    if record.form == "coupled":
+        penalty = add_l2_to_grad(terms.weight_decay, mask)
+        rates: dict[str, Any] = {"learning_rate": terms.learning_rate, "schedule": eta}
+        if inside:
+            step = scale_by_schedule(product(**rates))
+            return optax.chain(penalty, step, direction, optax.scale(-1.0))
+        return optax.chain(penalty, direction, descend(**rates))
+    rule = to_parallel(
+        Rule(record.form, record.unit or PER_STEP, terms.learning_rate, eta, terms.weight_decay, {})
+    )
+    if inside:
+        step = scale_by_schedule(product(learning_rate=rule.learning_rate, schedule=rule.schedule))
+        decay = decoupled_weight_decay(rule.removed(), mask)
+        return optax.chain(step, direction, decay, optax.scale(-1.0))
+    couplings = {unit: coupling for coupling, unit in COUPLINGS.items()}
+    if rule.unit not in couplings:
+        rule = rule.in_unit(PER_STEP)
+    return optax.chain(
+        direction,
+        decay_and_step(
+            rule.learning_rate, rule.weight_decay, mask, rule.schedule, couplings[rule.unit]
+        ),
+    )
+
+
+def _momentum(numbers: Mapping[str, Any]) -> optax.GradientTransformation:
+    """The buffer of SGD, with dampening."""
+    beta, damping = numbers["momentum"], numbers["dampening"]
+    if beta == 0.0:
+        return optax.identity()
+    buffer = trace(beta, numbers["nesterov"], None)
+    if damping == 0.0:
+        return buffer
+    first = 1.0 - damping if numbers["dampen_first"] else 1.0
+    damped = scale_by_schedule(lambda step: jnp.where(step == 0, first, 1.0 - damping))
+    return optax.chain(damped, buffer)
+
+
+_DIRECTIONS: dict[str, Callable[[Mapping[str, Any]], optax.GradientTransformation]] = {
+    "adam": lambda numbers: scale_by_adam(**numbers),
+    "amsgrad": lambda numbers: scale_by_amsgrad(**numbers),
+    "lion": lambda numbers: scale_by_lion(**numbers, mu_dtype=None),
+    "momentum": _momentum,
+}

@@ -1,0 +1,202 @@
+"""Carry hyperparameters from one library's convention to another's."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from decoupled_wd import _check, hyperparams
+from decoupled_wd._typing import NumberOrSchedule
+from decoupled_wd.conventions._read import Terms, candidates, combine, parse, read, shift, words
+from decoupled_wd.conventions._record import PER_STEP, Convention
+from decoupled_wd.conventions._rule import Missing, Rule, carry, is_plain_sgd
+
+
+@dataclasses.dataclass(frozen=True)
+class Conversion:
+    """One optimizer's hyperparameters, in the words of two conventions."""
+
+    source: Convention
+    given: Mapping[str, Any]
+    """The source's arguments, all of them."""
+    target: Convention
+    arguments: Mapping[str, Any]
+    """The target's arguments, all of them; what must vary is a callable of the 0-based step."""
+    schedule: NumberOrSchedule | None
+    """What multiplies the target's learning rate, by the target's count of steps; None for 1."""
+    decay_per_step: Any
+    """The part of a weight that a step at multiplier 1 removes; None where the decay is a penalty
+    inside the gradient, varies by itself, or reads more than rates."""
+    maps: tuple[str, ...]
+    """What was used, with the catalogue's rows."""
+    missing: tuple[Missing, ...] = ()
+    """What has no counterpart; empty where the conversion is exact."""
+
+    def __str__(self) -> str:
+        lines = [*_told(self.source, self.given), *_told(self.target, self.arguments)]
+        if self.schedule is not None:
+            lines += ["    its learning rate times `schedule` of the step"]
+        lines += [f"by {text}" for text in self.maps]
+        lines += [f"no counterpart: {part}" for part in self.missing]
+        return "\n".join([*lines, _amounts(self.decay_per_step)])
+
+
+class NoCounterpart(ValueError):
+    """A conversion that is not exact; its attribute `nearest` is the nearest one there is."""
+
+    def __init__(self, nearest: Conversion) -> None:
+        super().__init__(
+            f"{nearest.source.title} cannot be carried to {nearest.target.title} exactly. "
+            f"{' '.join(map(str, nearest.missing))} The nearest conversion is the attribute "
+            "`nearest` of this error."
+        )
+        self.nearest = nearest
+
+
+def convert(
+    source: str,
+    target: str,
+    *,
+    schedule: NumberOrSchedule | None = None,
+    **arguments: Any,
+) -> Conversion:
+    r"""Carry an optimizer's hyperparameters from one library's convention to another's.
+
+    $$w' = w \, A^{i - i'} \eta_t^{j - j'}$$
+
+    where a step of the source removes $w A^i \eta_t^j$ of a weight and one of the target
+    $w' A^{i'} \eta_t^{j'}$: A is the base learning rate, $\eta_t$ its schedule. What else differs,
+    such as the order of step and decay, or the learning rate inside the momentum's buffer, goes by
+    the catalogue's rows, if need be with a number that varies from step to step.
+
+    Args:
+        source: a convention, such as "pytorch.AdamW"; some arguments may stand in parentheses:
+            "optimi.AdamW(decouple_lr=True)". `conventions.CONVENTIONS` has all.
+        target: a convention, or a library alone, such as "paper" or "decoupled_wd", for the
+            optimizer of it that fits best. Its options may stand in parentheses.
+        schedule: eta_t, what multiplies the source's learning rate: a number, or a callable of the
+            step as the source counts it. None is 1.
+        **arguments: the source's arguments, in its own words; the source's defaults hold.
+
+    Returns:
+        A `Conversion`: `arguments` are the target's; `print` shows formulas and the decay per
+        step, per 1000 steps, as half-life and as timescale.
+
+    Raises:
+        TypeError: an argument that the source does not have, that is missing or of the wrong type.
+        ValueError: a convention that is not known; as a `NoCounterpart`, what cannot be carried
+            exactly, with what the nearest costs.
+
+    Example:
+        >>> conversion = convert("pytorch.AdamW", "paper", lr=0.5, weight_decay=0.25)
+        >>> conversion.target.name, conversion.arguments["weight_decay"]  # 0.5 * 0.25
+        ('paper.AdamW', 0.125)
+
+    Source: docs/conventions.md has every formula, and where it was read or run.
+    """
+    terms = read(source, schedule, arguments)
+    if callable(terms.learning_rate):
+        raise TypeError(
+            "`learning_rate` is a callable, and a number is needed: pass the peak there, and "
+            "schedule=multiplier, which is that callable divided by the peak."
+        )
+    name, given = parse(target)
+    found = [_conversion(terms, convention, given) for convention in candidates(name, given)]
+    best = min(found, key=lambda conversion: (len(conversion.missing), len(conversion.maps)))
+    if best.missing:
+        raise NoCounterpart(best)
+    return best
+
+
+def call(convention: Convention, arguments: Mapping[str, Any]) -> str:
+    """A call of the library, as Python."""
+    shown = {k: v for k, v in arguments.items() if k not in convention.inert}
+    return f"{convention.name}({', '.join(f'{k}={_shown(v)}' for k, v in shown.items())})"
+
+
+def _conversion(terms: Terms, target: Convention, given: Mapping[str, Any]) -> Conversion:
+    source = terms.convention
+    unit = source.unit or PER_STEP
+    rule = carry(
+        Rule(
+            source.form, unit, terms.learning_rate, terms.schedule, terms.weight_decay, terms.numbers
+        ),
+        source,
+        target,
+    )
+    schedule = shift(rule.schedule, -target.first_step)
+    schedule = None if not callable(schedule) and _check.concrete(schedule) == 1 else schedule
+    return Conversion(
+        source, terms.given, target, _arguments(rule, target, given), schedule,
+        _decay_per_step(terms), rule.maps, rule.missing,
+    )  # fmt: skip
+
+
+def _arguments(rule: Rule, target: Convention, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The rule in the target's words."""
+    about_target = {*target.options, *target.normalizer_arguments, *target.inert}
+    about_target |= {target.reference_argument} - {None}
+    for argument in given:
+        if argument not in about_target:
+            raise TypeError(
+                f"`target` gives `{argument}`, which follows from the source. What may be given there: "
+                f"{', '.join(sorted(about_target)) or 'nothing'}."
+            )
+    decay, rate = rule.weight_decay, rule.learning_rate
+    if target.normalizer is not None:
+        needed = [x for x in target.normalizer_arguments if x not in {**target.defaults, **given}]
+        if needed:
+            raise TypeError(
+                f"`target` needs {', '.join(needed)} in parentheses: {target.title} multiplies its decay "
+                "by a number that it makes of them."
+            )
+        factor = target.normalizer({**target.defaults, **given})
+        decay = combine(lambda w: w / factor, decay)
+    found = {**rule.numbers, "learning_rate": rate, "weight_decay": decay}
+    written = {**target.options, **given}
+    for argument, word in target.arguments.items():
+        if isinstance(word, str):
+            written[argument] = found.get(word, target.defaults.get(argument))
+        else:
+            written[argument] = tuple(found.get(w) for w in word)
+    return written
+
+
+def _decay_per_step(terms: Terms) -> Any:
+    """What a step at multiplier 1 removes."""
+    convention, w = terms.convention, terms.weight_decay
+    coupled = convention.form == "coupled"
+    plain = coupled and is_plain_sgd(convention.direction, terms.numbers)
+    if callable(w) or (coupled and not plain) or (not coupled and convention.unit is None):
+        return None
+    power = 1 if convention.unit is None else convention.unit.rate
+    d = w * terms.learning_rate**power
+    return d / (1 + d) if convention.form == "proximal" else d
+
+
+def _told(convention: Convention, arguments: Mapping[str, Any]) -> list[str]:
+    lines = [call(convention, arguments), f"    {convention.formula(words(convention, arguments))}"]
+    lines += [f"    A is {convention.reference}"]
+    return lines + [f"    note: {convention.note}"] * bool(convention.note)
+
+
+def _shown(value: Any) -> str:
+    if callable(value):
+        return "<schedule>"
+    if isinstance(value, (tuple, list)):
+        return f"({', '.join(map(_shown, value))})"
+    return f"{value:.6g}" if isinstance(value, float) else repr(value)
+
+
+def _amounts(decay: Any) -> str:
+    if decay is None:
+        return "decay per step: no single number (it varies, or goes through the moments)"
+    if not float(decay):
+        return "no decay"
+    d = float(decay)
+    left = math.exp(1000 * math.log1p(-d)) if d < 1 else 0.0
+    return (
+        f"decay per step {d:.6g} at multiplier 1; 1000 such steps remove {1 - left:.4%}; half-life "
+        f"{float(hyperparams.half_life(d)):.5g} steps; timescale {float(hyperparams.timescale(d)):.5g} "
+        "steps"
+    )

@@ -1,0 +1,171 @@
+r"""What a library does with `weight_decay`, as data.
+
+Every rule of this field is one of five forms of the same two terms, the step $a_t u$ and the decay:
+
+| form | update |
+|---|---|
+| `"coupled"` | g ← g + w p, and u sees it |
+| `"parallel"` | p ← p − a u − d p |
+| `"first"` | p ← (1 − d) p, then p ← p − a u: the same map, as u does not read p |
+| `"after"` | p ← (1 − d)(p − a u) |
+| `"proximal"` | p ← (p − d p') and p' = p − a u solved for p: p ← (p − a u)/(1 + d) |
+
+with $a_t = A \eta_t$ the learning rate, A its base and $\eta_t$ its schedule, and a decay per step
+$d_t = w A^i \eta_t^j$. So a convention is a direction u, a form, and the two powers i and j, its unit;
+and a conversion of the number w is $w A^{i - i'} \eta_t^{j - j'}$.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple
+
+Form = Literal["coupled", "parallel", "first", "after", "proximal"]
+
+
+class Unit(NamedTuple):
+    """What w is per: the powers of base rate and multiplier in a decay of w A^i eta^j per step."""
+
+    rate: float
+    """i, of the base learning rate A."""
+    schedule: float
+    """j, of the multiplier eta_t."""
+
+    def __str__(self) -> str:
+        rate, schedule = self
+        both = min(rate, schedule)  # a = A eta.
+        powers = (("a", both), ("A", rate - both), ("η", schedule - both))
+        return " ".join([_power(x, n) for x, n in powers if n] + ["w"])
+
+
+def _power(symbol: str, n: float) -> str:
+    return symbol if n == 1 else f"{symbol}{'²' if n == 2 else f'^{n:g}'}"
+
+
+PER_STEP = Unit(0, 0)
+PAPER = Unit(0, 1)
+LEARNING_RATE = Unit(1, 1)
+CORRECTED = Unit(1, 2)
+SQUARED = Unit(2, 2)
+
+
+class Direction(NamedTuple):
+    """A step without learning rate and decay, by its formula and its numbers."""
+
+    formula: Callable[[Mapping[str, Any]], str]
+    """u, of the numbers."""
+    defaults: Mapping[str, Any]
+    """This library's names of its numbers and options, and their values where a record says none."""
+
+
+def _adam(h: Mapping[str, Any]) -> str:
+    m = "(β₁m̂ + (1−β₁)ĝ)" if h["nesterov"] else "m̂"
+    root = "√(v̂ + ε_root)" if h["eps_root"] else "√v̂"
+    return f"{m}/({root} + {_EPS[h['eps_placement']]})"
+
+
+_EPS = {"after": "ε", "before": "ε/√(1−β₂ᵗ)"}
+_AMSGRAD = {
+    "paper": "m/(√max v + ε)",
+    "pytorch": "m̂/(√(max v/(1−β₂ᵗ)) + ε)",
+    "keras": "m̂/(√(max v/(1−β₂ᵗ)) + ε/√(1−β₂ᵗ))",
+    "optax": "m̂/(√max v̂ + ε)",
+}
+
+
+def _momentum(h: Mapping[str, Any]) -> str:
+    if not h["momentum"]:
+        return "g"
+    g = "a g" if h["learning_rate_in_buffer"] else "g"
+    g = f"(1−τ) {g}" if h["dampening"] else g
+    ahead = f"{g} + β m" if h["nesterov"] else "m"
+    return f"{ahead}, m ← β m + {g}"
+
+
+_MOMENTS = {"b1": 0.9, "b2": 0.999, "eps": 1e-8, "eps_root": 0.0}
+DIRECTIONS: Mapping[str, Direction] = {
+    "adam": Direction(_adam, {**_MOMENTS, "eps_placement": "after", "nesterov": False}),
+    "amsgrad": Direction(lambda h: _AMSGRAD[h["variant"]], {**_MOMENTS, "variant": "optax"}),
+    "momentum": Direction(
+        _momentum,
+        {
+            "momentum": 0.0,
+            "nesterov": False,
+            "dampening": 0.0,
+            "dampen_first": True,
+            "learning_rate_in_buffer": False,
+        },
+    ),
+    "lion": Direction(lambda h: "sign(β₁m + (1−β₁)g)", {"b1": 0.9, "b2": 0.99}),
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Convention:
+    """What one optimizer of one library does, for one setting of its options."""
+
+    name: str
+    """Library and optimizer, as its users know them: "pytorch.AdamW"."""
+    direction: str
+    """Which of `DIRECTIONS` its step is; "own" where it is none of them."""
+    form: Form
+    """How the decay is applied."""
+    unit: Unit | None
+    """The powers in d = w A^i eta^j; None where the decay reads more than rates: see `note`."""
+    arguments: Mapping[str, str | tuple[str, ...]]
+    """Its arguments, and this library's word for each: `learning_rate`, `weight_decay`, numbers of
+    the direction. A tuple is an argument that holds several, like PyTorch's `betas`."""
+    defaults: Mapping[str, Any]
+    """Its arguments' defaults. An argument that is not here must be given."""
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """The arguments, and their values, with which this record is meant: {"amsgrad": True}."""
+    fixed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Numbers of the direction that it fixes and has no argument for."""
+    inert: tuple[str, ...] = ()
+    """Arguments that change no parameter: speed, memory, names."""
+    reference: str = "the learning rate that the optimizer was built with"
+    """What A is."""
+    reference_argument: str | None = None
+    """The argument that replaces the learning rate as A, where it is given."""
+    first_step: int = 0
+    """What its schedules call the first step."""
+    normalizer: Callable[[Mapping[str, Any]], Any] | None = None
+    """What w is multiplied by before anything else, of its arguments."""
+    normalizer_arguments: tuple[str, ...] = ()
+    """The arguments that `normalizer` reads."""
+    note: str = ""
+    """What a reader should know, a defect first of all."""
+    source: str = ""
+    """Where this was read, or run."""
+
+    @property
+    def library(self) -> str:
+        """The part of the name before the last dot."""
+        return self.name.rpartition(".")[0]
+
+    @property
+    def title(self) -> str:
+        """The name and the options."""
+        options = ", ".join(f"{k}={v!r}" for k, v in self.options.items())
+        return f"{self.name}({options})" if options else self.name
+
+    @property
+    def numbers(self) -> dict[str, Any]:
+        """The numbers of the direction, where no argument sets them."""
+        defaults = DIRECTIONS[self.direction].defaults if self.direction in DIRECTIONS else {}
+        return {**defaults, **self.fixed}
+
+    def formula(self, numbers: Mapping[str, Any] | None = None) -> str:
+        """The update of a parameter p, and what the decay d is."""
+        numbers = {**self.numbers, **(numbers or {})}
+        known = self.direction in DIRECTIONS
+        u = DIRECTIONS[self.direction].formula(numbers) if known else "its own"
+        step = "u" if numbers.get("learning_rate_in_buffer") else "a u"
+        update = {
+            "coupled": f"g ← g + w p, p ← p − {step}",
+            "parallel": f"p ← p − {step} − d p",
+            "first": f"p ← (1 − d) p, p ← p − {step}",
+            "after": f"p ← (1 − d)(p − {step})",
+            "proximal": f"p ← (p − {step})/(1 + d)",
+        }[self.form]
+        decay = "" if self.form == "coupled" else f"; d = {self.unit or 'its own'}"
+        return f"{update}{decay}; u = {u}"

@@ -1,0 +1,360 @@
+"""An update rule on its way from one convention to another, one part at a time.
+
+Each part is carried exactly, by a row of the catalogue, or it is added to what is missing.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+
+from decoupled_wd import _check
+from decoupled_wd._typing import NumberOrSchedule
+from decoupled_wd.conventions._read import combine, words
+from decoupled_wd.conventions._record import (
+    DIRECTIONS,
+    LEARNING_RATE,
+    PER_STEP,
+    Convention,
+    Form,
+    Unit,
+)
+
+
+class Missing(NamedTuple):
+    """A part of a convention without counterpart in another."""
+
+    part: str
+    cost: str
+    """What it costs to take the nearest instead."""
+
+    def __str__(self) -> str:
+        return f"{self.part}. {self.cost}"
+
+
+class Rule(NamedTuple):
+    """Form, unit and numbers, and how they came about."""
+
+    form: Form
+    unit: Unit
+    learning_rate: Any
+    schedule: NumberOrSchedule
+    weight_decay: NumberOrSchedule
+    numbers: Mapping[str, Any]
+    maps: tuple[str, ...] = ()
+    missing: tuple[Missing, ...] = ()
+
+    def by(self, text: str, **changes: Any) -> "Rule":
+        """Change it, and say by what."""
+        return self._replace(**changes, maps=(*self.maps, text))
+
+    def lacks(self, part: str, cost: str, **changes: Any) -> "Rule":
+        """Change it to what is nearest, and say what that costs."""
+        return self._replace(**changes, missing=(*self.missing, Missing(part, cost)))
+
+    def removed(self) -> NumberOrSchedule:
+        """d_t = w A^i eta_t^j."""
+        (i, j), alpha = self.unit, self.learning_rate
+        eta = self.schedule if j else 1.0
+        return combine(lambda w, e: w * alpha**i * e**j, self.weight_decay, eta)
+
+    def rate(self) -> NumberOrSchedule:
+        """a_t = A eta_t."""
+        return combine(lambda eta: self.learning_rate * eta, self.schedule)
+
+    def in_unit(self, unit: Unit) -> "Rule":
+        """The same decay, in another unit."""
+        i, j = self.unit.rate - unit.rate, self.unit.schedule - unit.schedule
+        if not (i or j):
+            return self
+        alpha, eta = self.learning_rate, self.schedule if j else 1.0
+        factors = " ".join(f"{x}^{n:g}" for x, n in (("A", i), ("η_t", j)) if n)
+        return self.by(
+            f"{unit} instead of {self.unit} per step: the decay times {factors} (rows k1, k2)",
+            unit=unit,
+            weight_decay=combine(lambda w, e: w * alpha**i * e**j, self.weight_decay, eta),
+        )
+
+    def stretched(self, factor: NumberOrSchedule, text: str, **changes: Any) -> "Rule":
+        """The step times `factor`, and the decay as it was."""
+        i, j = self.unit
+        if callable(factor):
+            return self.by(
+                text,
+                schedule=combine(lambda e, f: e * f, self.schedule, factor),
+                weight_decay=combine(lambda w, f: w / f**j, self.weight_decay, factor),
+                **changes,
+            )
+        return self.by(
+            text,
+            learning_rate=self.learning_rate * factor,
+            weight_decay=combine(lambda w: w / factor**i, self.weight_decay),
+            **changes,
+        )
+
+    def with_numbers(self, **numbers: Any) -> dict[str, Any]:
+        return {**self.numbers, **numbers}
+
+
+def carry(rule: Rule, source: Convention, target: Convention) -> Rule:
+    """Carry a rule from one convention to another, part by part."""
+    rule = _direction(rule, source, target)
+    if target.direction == "momentum":
+        rule = _buffer(_dampening(rule), target)
+    rule = _form(rule, source, target)
+    if target.form != "coupled":
+        rule = _unit(rule, source, target)
+    return _numbers(rule, target)
+
+
+def is_plain_sgd(direction: str, numbers: Mapping[str, Any]) -> bool:
+    """Whether the step is the gradient itself."""
+    return direction == "momentum" and _is(numbers["momentum"], 0.0)
+
+
+def _is(value: Any, expected: Any) -> bool:
+    """Whether a value is known to be the expected one."""
+    if isinstance(expected, (bool, str)) or isinstance(value, (bool, str)):
+        return value == expected
+    return not callable(value) and _check.concrete(value) == expected
+
+
+def _direction(rule: Rule, source: Convention, target: Convention) -> Rule:
+    if source.direction == target.direction and source.direction in DIRECTIONS:
+        return rule
+    numbers = words(target, target.defaults, partial=True)
+    return rule.lacks(
+        f"The step of {source.name}",
+        f"{target.name} steps by another rule, here with its own defaults: another optimizer, to "
+        "which the decay alone is carried.",
+        numbers={k: v for k, v in numbers.items() if k not in ("learning_rate", "weight_decay")},
+    )
+
+
+def _dampening(rule: Rule) -> Rule:
+    """Without dampening: it multiplies the whole step, if it is there from the first step on."""
+    numbers = rule.numbers
+    damping = numbers["dampening"]
+    if _is(damping, 0.0):
+        return rule
+    plain = rule.with_numbers(dampening=0.0)
+    if is_plain_sgd("momentum", numbers):  # No buffer, so no dampening.
+        return rule._replace(numbers=plain)
+    if not numbers["dampen_first"]:
+        beta = numbers["momentum"]
+        rule = rule.lacks(
+            f"dampening={damping!r}, which spares the first step",
+            "Spread over all steps instead, the first gradient weighs 1 − dampening of what it did, and "
+            f"the difference fades as momentum^t: by half in {_halving(beta)} steps.",
+        )
+    return rule.stretched(
+        1 - damping, "the learning rate times 1 − dampening", numbers=plain
+    )  # fmt: skip
+
+
+def _halving(beta: Any) -> str:
+    known = None if callable(beta) else _check.concrete(beta)
+    return f"{math.log(0.5) / math.log(known):.3g}" if known else "log ½ / log momentum"
+
+
+def _buffer(rule: Rule, target: Convention) -> Rule:
+    """The learning rate inside the momentum's buffer, or outside."""
+    inside = rule.numbers["learning_rate_in_buffer"]
+    if "learning_rate_in_buffer" in target.arguments.values() or inside == target.numbers.get(
+        "learning_rate_in_buffer"
+    ):
+        return rule
+    moved = rule.with_numbers(learning_rate_in_buffer=not inside)
+    if not callable(rule.schedule) or is_plain_sgd("momentum", rule.numbers):
+        return rule._replace(numbers=moved)
+    if rule.numbers["nesterov"]:
+        return rule.lacks(
+            "The learning rate's place beside the momentum's buffer, under a schedule",
+            "Nesterov's step would need two momenta. With the number as it is, momentum lags behind "
+            "the schedule, or does not (row N6).",
+            numbers=moved,
+        )
+    before = _previous(rule.schedule)
+    turn = (lambda b, new, old: b * old / new) if inside else (lambda b, new, old: b * new / old)
+    beta = combine(turn, rule.numbers["momentum"], rule.schedule, before)
+    return rule.by(
+        "momentum_t = momentum · a_(t−1)/a_t, or its inverse (row b7)",
+        numbers={**moved, "momentum": beta},
+    )
+
+
+def _previous(value: NumberOrSchedule) -> NumberOrSchedule:
+    """One step before, and at the first step the first."""
+    return (lambda step: value(jnp.maximum(step - 1, 0))) if callable(value) else value
+
+
+def _form(rule: Rule, source: Convention, target: Convention) -> Rule:
+    if source.form == "coupled" and target.form != "coupled":
+        return _decoupled(rule, source, target)
+    if source.form != "coupled" and target.form == "coupled":
+        return _coupled(rule, source)
+    if source.form == target.form:
+        return rule
+    if {source.form, target.form} == {"first", "parallel"}:
+        return rule.by("decay first is decay beside the step (row c3)", form=target.form)
+    if rule.numbers.get("learning_rate_in_buffer"):
+        return rule.lacks(
+            "The order of step and decay, with the learning rate inside the buffer",
+            "The step differs by a part d of itself.",
+            form=target.form,
+        )
+    return _to_form(to_parallel(rule), target.form)
+
+
+def to_parallel(rule: Rule) -> Rule:
+    if rule.form == "after":
+        kept = combine(lambda d: 1 - d, rule.removed())
+        return rule.stretched(kept, "a → a(1 − d): decay after the step (row c1)", form="parallel")
+    if rule.form == "proximal":
+        kept = combine(lambda mu: 1 / (1 + mu), rule.removed())
+        decay = combine(lambda w, k: w * k, rule.weight_decay, kept)
+        text = "d → d/(1 + d), a → a/(1 + d): proximal decay (row d2)"
+        return rule._replace(weight_decay=decay).stretched(kept, text, form="parallel")
+    return rule._replace(form="parallel")
+
+
+def _to_form(rule: Rule, form: Form) -> Rule:
+    if form in ("first", "parallel"):
+        return rule._replace(form=form)
+    grown = combine(lambda d: 1 / (1 - d), rule.removed())
+    if form == "after":
+        return rule.stretched(grown, "a → a/(1 − d): decay after the step (row c1)", form=form)
+    decay = combine(lambda w, k: w * k, rule.weight_decay, grown)
+    text = "d → d/(1 − d), a → a/(1 − d): proximal decay (row d2)"
+    return rule._replace(weight_decay=decay).stretched(grown, text, form=form)
+
+
+def _coupled(rule: Rule, source: Convention) -> Rule:
+    """Decoupled decay as an L2 penalty."""
+    if source.direction != "momentum":
+        return rule.lacks(
+            "Decoupled decay, where the target adds an L2 penalty to the gradient",
+            "No coefficient of a penalty comes close inside an adaptive step (row N1); "
+            "`equivalence.fit` measures how far off the best is. Nearest is none: 0.",
+            form="coupled",
+            weight_decay=0.0,
+        )
+    if is_plain_sgd("momentum", rule.numbers):
+        return rule.in_unit(LEARNING_RATE).by("λ' = d/a (rows a1, a2)", form="coupled", unit=PER_STEP)
+    if rule.numbers["nesterov"]:
+        return rule.lacks(
+            "Decay beside Nesterov's momentum, where the target adds an L2 penalty to the gradient",
+            "Nearest is the coefficient with the same decay in the long run, (1 − momentum) d/a.",
+            form="coupled",
+            unit=PER_STEP,
+            weight_decay=combine(
+                lambda w, b: w * (1 - b), rule.in_unit(LEARNING_RATE).weight_decay,
+                rule.numbers["momentum"],
+            ),
+        )  # fmt: skip
+    inside, beta = rule.numbers["learning_rate_in_buffer"], rule.numbers["momentum"]
+    removed, rate = rule.removed(), rule.rate()
+
+    def before(step: Any) -> Any:
+        return jnp.where(step > 0, _at(_previous(removed), step), 0.0)
+
+    def penalty(step: Any) -> Any:
+        past = _at(rate, step) if inside else _at(_previous(rate), step)
+        return _at(removed, step) / _at(rate, step) - _at(beta, step) * before(step) / past
+
+    return rule.by(
+        "λ'_t = d_t/a_t − momentum · d_(t−1)/a, a of "
+        + ("now" if inside else "then")
+        + "; momentum'_t = momentum (1 − d_(t−1)) (rows b3, b4)",
+        form="coupled",
+        unit=PER_STEP,
+        weight_decay=penalty,
+        numbers=rule.with_numbers(momentum=lambda step: _at(beta, step) * (1 - before(step))),
+    )
+
+
+def _at(value: NumberOrSchedule, step: Any) -> Any:
+    return value(step) if callable(value) else value
+
+
+def _decoupled(rule: Rule, source: Convention, target: Convention) -> Rule:
+    """An L2 penalty as decoupled decay."""
+    if source.direction != "momentum":
+        return rule.lacks(
+            "The L2 penalty inside the gradient, where the target's decay is decoupled",
+            "No decay comes close to a penalty inside an adaptive step (row N1); `equivalence.fit` "
+            "measures how far off the best is. Nearest is none: 0.",
+            form=target.form,
+            unit=LEARNING_RATE,
+            weight_decay=0.0,
+        )
+    form = "parallel"
+    if is_plain_sgd("momentum", rule.numbers):
+        rule = rule.by("d = a λ' (rows a1, a2)", form=form, unit=LEARNING_RATE)
+        return _to_form(rule, target.form)
+    beta = rule.numbers["momentum"]
+    rule = rule.lacks(
+        "The L2 penalty inside the momentum's buffer, where the target's decay is outside",
+        "Nearest is the decay with the same effect in the long run, a λ'/(1 − momentum). Exact at a "
+        "constant rate are momentum and 1 − d as roots of a quadratic, and a buffer that does not "
+        "start from zero (row b5).",
+        form=form,
+        unit=LEARNING_RATE,
+        weight_decay=combine(lambda w, b: w / (1 - b), rule.weight_decay, beta),
+    )
+    return _to_form(rule, target.form)
+
+
+def _unit(rule: Rule, source: Convention, target: Convention) -> Rule:
+    for convention in (source, target):
+        if convention.unit is None and convention.form != "coupled":
+            return rule.lacks(
+                f"The decay of {convention.title}, which reads more than learning rate and schedule",
+                f"{convention.note or 'It is its own'} The number is carried as it is.",
+            )
+    assert target.unit is not None  # noqa: S101
+    return rule.in_unit(target.unit)
+
+
+_SAME_WITHOUT_EPS = {"after", "before"}, {"pytorch", "keras"}
+
+
+def _numbers(rule: Rule, target: Convention) -> Rule:
+    """What the target has no argument for must have the target's value."""
+    settable = {word for x in target.arguments.values() for word in ([x] if isinstance(x, str) else x)}
+    for name, value in rule.numbers.items():
+        has = target.numbers.get(name)
+        if name in settable or name not in target.numbers or _is(value, has):
+            continue
+        if name == "dampening":  # A fixed share of the step.
+            share = rule.numbers["momentum"] if has == "momentum" else has
+            rule = rule.stretched(1 / (1 - share), "the learning rate over 1 − dampening")
+        elif name == "dampen_first":
+            pass  # `_dampening` has seen to it.
+        elif name == "learning_rate_in_buffer":
+            pass  # `_buffer` has.
+        elif _is(rule.numbers.get("eps"), 0.0) and {value, has} in _SAME_WITHOUT_EPS:
+            pass
+        else:
+            rule = rule.lacks(f"{name}={value!r}", _cost(name, rule.numbers, has))
+    return rule._replace(numbers={**rule.numbers, **{
+        k: v for k, v in target.numbers.items() if k not in settable}})  # fmt: skip
+
+
+def _cost(name: str, numbers: Mapping[str, Any], has: Any) -> str:
+    """What it costs to have another value."""
+    if name == "eps_placement":
+        b2 = _check.concrete(numbers["b2"]) or 0.0
+        first, settled = 1 / math.sqrt(1 - b2), math.log(1 - 1.01**-2) / math.log(b2 or 0.5)
+        return (
+            "ε before the bias correction is ε/√(1 − β₂ᵗ) after it, which no constant is: "
+            f"{first:.3g} times as large at the first step, within 1 % from step {settled:.0f} on; felt "
+            "where √v̂ is not far above ε. Nearest is the same number."
+        )
+    if name == "variant":
+        return (
+            f"Nearest is {has!r}, which remembers a large gradient otherwise: by some 1e-2 of the "
+            "weights after a spike (row N-amsgrad)."
+        )
+    return f"Nearest is {name}={has!r}: another step."
