@@ -1,12 +1,14 @@
-"""The command line: `python -m decoupled_wd relations`, `python -m decoupled_wd explain b3`."""
+"""The command line: `python -m decoupled_wd relations`, `explain b3`, `convert --from ... --to ...`."""
 
 import argparse
+import ast
 import sys
 import time
+from typing import Any
 
 import jax
 
-from decoupled_wd import equivalence
+from decoupled_wd import conventions, equivalence
 
 
 def _find(names: list[str]) -> list[equivalence.Relation | equivalence.Property] | None:
@@ -51,6 +53,50 @@ def _explain(names: list[str]) -> int:
     return 0
 
 
+def _convert(source: str | None, target: str | None, rest: list[str]) -> int:
+    """Print a conversion, or all conventions."""
+    if source is None and target is None:
+        for title, formula in conventions.formulas():
+            print(f"{title:50} {formula}")
+        return 0
+    if source is None or target is None:
+        print("Both --from and --to are needed, or neither to list all.", file=sys.stderr)
+        return 2
+    try:
+        print(conventions.convert(source, target, **_keywords(rest)))
+    except conventions.NoCounterpart as error:
+        print(f"Not exact. The nearest:\n\n{error.nearest}")
+        return 1
+    except (TypeError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+def _keywords(rest: list[str]) -> dict[str, Any]:
+    """`--weight-decay 0.1 --amsgrad` as the arguments of a call."""
+    found: dict[str, Any] = {}
+    words = [part for word in rest for part in word.split("=", 1)]
+    name = ""
+    for word in words:
+        if word.startswith("--"):
+            name = word[2:].replace("-", "_")
+            found[name] = True
+        elif name:
+            found[name] = _literal(word)
+            name = ""
+        else:
+            raise ValueError(f"{word!r} stands by itself: give arguments as --name value.")
+    return found
+
+
+def _literal(word: str) -> Any:
+    try:
+        return ast.literal_eval(word)
+    except (SyntaxError, ValueError):
+        return word
+
+
 def main(argv: list[str] | None = None) -> int:
     """Read the command line and run it."""
     parser = argparse.ArgumentParser(prog="python -m decoupled_wd", description=__doc__)
@@ -64,14 +110,25 @@ def main(argv: list[str] | None = None) -> int:
         "--float32", action="store_true",
         help="run equalities in the backend's own float32 as well (always, unless it is a CPU)",
     )  # fmt: skip
+    relations.set_defaults(run=lambda a: _relations(a.names, a.quick, a.float32))
     explain = commands.add_parser(
         "explain", help="print rows in full: map, proof, source, measured"
     )
     explain.add_argument("names", nargs="+", help="rows, such as b3")
-    arguments = parser.parse_args(argv)
-    if arguments.command == "explain":
-        return _explain(arguments.names)
-    return _relations(arguments.names, arguments.quick, arguments.float32)
+    explain.set_defaults(run=lambda a: _explain(a.names))
+    convert = commands.add_parser(
+        "convert",
+        help="carry hyperparameters from one library to another, or list all conventions",
+        usage="%(prog)s --from pytorch.AdamW --to paper [--lr 3e-4 --weight-decay 0.1 ...]",
+    )
+    convert.add_argument("--from", dest="source", help="a convention, such as pytorch.AdamW")
+    convert.add_argument("--to", dest="target", help="another, or a library: paper, decoupled_wd")
+    convert.set_defaults(run=lambda a: _convert(a.source, a.target, a.rest))
+    arguments, rest = parser.parse_known_args(argv)
+    if rest and arguments.command != "convert":
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    arguments.rest = rest
+    return arguments.run(arguments)
 
 
 if __name__ == "__main__":

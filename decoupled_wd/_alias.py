@@ -51,16 +51,27 @@ from decoupled_wd.schedules import (
 )
 
 
-def decay_and_step(
+def _decay_and_step(
     learning_rate: NumberOrSchedule,
     weight_decay: NumberOrSchedule,
     mask: Mask,
     schedule: NumberOrSchedule | None,
     coupling: Coupling,
 ) -> optax.GradientTransformation:
-    """Everything after the moments: the two multiplications, and the decay in its place."""
+    """Everything after the moments, of numbers that are checked."""
     check_step(learning_rate, schedule, coupling)
     check_decay(weight_decay, learning_rate, schedule, coupling)
+    return place_decay(learning_rate, weight_decay, mask, schedule, coupling)
+
+
+def place_decay(
+    learning_rate: NumberOrSchedule,
+    weight_decay: NumberOrSchedule,
+    mask: Mask,
+    schedule: NumberOrSchedule | None,
+    coupling: Coupling,
+) -> optax.GradientTransformation:
+    """The two multiplications, and the decay in its place."""
     if coupling == "corrected":
         weight_decay = product(weight_decay=weight_decay, schedule=schedule)
     decay = decoupled_weight_decay(weight_decay, mask)
@@ -152,7 +163,7 @@ def adamw(
             b1, b2, eps, eps_root, mu_dtype,
             nesterov=nesterov, nu_dtype=nu_dtype, eps_placement=eps_placement,
         ),
-        decay_and_step(learning_rate, weight_decay, mask, schedule, coupling),
+        _decay_and_step(learning_rate, weight_decay, mask, schedule, coupling),
     )  # fmt: skip
 
 
@@ -276,7 +287,7 @@ def amsgradw(
     """
     return optax.chain(
         scale_by_amsgrad(b1, b2, eps, eps_root, mu_dtype, variant=variant, nu_dtype=nu_dtype),
-        decay_and_step(learning_rate, weight_decay, mask, schedule, coupling),
+        _decay_and_step(learning_rate, weight_decay, mask, schedule, coupling),
     )
 
 
@@ -402,7 +413,7 @@ def sgdw(
             optax.scale(-1.0),
         )
     return optax.chain(
-        buffer, decay_and_step(learning_rate, weight_decay, mask, schedule, coupling)
+        buffer, _decay_and_step(learning_rate, weight_decay, mask, schedule, coupling)
     )
 
 
@@ -506,7 +517,7 @@ def lionw(
     """
     return optax.chain(
         scale_by_lion(b1, b2, mu_dtype),
-        decay_and_step(learning_rate, weight_decay, mask, schedule, coupling),
+        _decay_and_step(learning_rate, weight_decay, mask, schedule, coupling),
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 import optax
 
-from decoupled_wd._alias import decay_and_step, descend
+from decoupled_wd._alias import descend, place_decay
 from decoupled_wd._coupled import add_l2_to_grad
 from decoupled_wd._decoupled import decoupled_weight_decay
 from decoupled_wd._scaling import (
@@ -101,7 +101,7 @@ def like(
         rule = rule.in_unit(PER_STEP)
     return optax.chain(
         direction,
-        decay_and_step(
+        place_decay(
             rule.learning_rate, rule.weight_decay, mask, rule.schedule, couplings[rule.unit]
         ),
     )

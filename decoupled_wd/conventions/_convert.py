@@ -7,6 +7,7 @@ from typing import Any
 
 from decoupled_wd import _check, hyperparams
 from decoupled_wd._typing import NumberOrSchedule
+from decoupled_wd.conventions._catalogue import CONVENTIONS
 from decoupled_wd.conventions._read import Terms, candidates, combine, parse, read, shift, words
 from decoupled_wd.conventions._record import PER_STEP, Convention
 from decoupled_wd.conventions._rule import Missing, Rule, carry, is_plain_sgd
@@ -106,6 +107,11 @@ def convert(
     if best.missing:
         raise NoCounterpart(best)
     return best
+
+
+def formulas() -> list[tuple[str, str]]:
+    """The title and the update of every convention."""
+    return [(convention.title, convention.formula()) for convention in CONVENTIONS]
 
 
 def call(convention: Convention, arguments: Mapping[str, Any]) -> str:

@@ -334,7 +334,9 @@ def _numbers(rule: Rule, target: Convention) -> Rule:
             pass  # `_dampening` has seen to it.
         elif name == "learning_rate_in_buffer":
             pass  # `_buffer` has.
-        elif _is(rule.numbers.get("eps"), 0.0) and {value, has} in _SAME_WITHOUT_EPS:
+        elif {value, has} in _SAME_WITHOUT_EPS and all(
+            _is(rule.numbers[eps], 0.0) for eps in ("eps", "eps_root")
+        ):
             pass
         else:
             rule = rule.lacks(f"{name}={value!r}", _cost(name, rule.numbers, has))
@@ -350,11 +352,11 @@ def _cost(name: str, numbers: Mapping[str, Any], has: Any) -> str:
         return (
             "ε before the bias correction is ε/√(1 − β₂ᵗ) after it, which no constant is: "
             f"{first:.3g} times as large at the first step, within 1 % from step {settled:.0f} on; felt "
-            "where √v̂ is not far above ε. Nearest is the same number."
+            "where √v̂ is not far above ε (rows e6, N19). Nearest is the same number."
         )
     if name == "variant":
         return (
-            f"Nearest is {has!r}, which remembers a large gradient otherwise: by some 1e-2 of the "
-            "weights after a spike (row N-amsgrad)."
+            f"Nearest is {has!r}, which corrects the largest second moment otherwise: it remembers a "
+            "spike of the gradient for longer, or shorter (rows N12-pytorch, N12-paper)."
         )
     return f"Nearest is {name}={has!r}: another step."

@@ -21,6 +21,9 @@ from decoupled_wd.equivalence._relation import (
 from decoupled_wd.equivalence._rows._chains import (
     DERIVED,
     PAPER,
+    SOME_EPS,
+    WITHOUT_EPS,
+    WITHOUT_EPS_TEXT,
     a_t,
     adamw_of,
     amsgradw_of,
@@ -192,6 +195,21 @@ ROWS = (
         why="As j-weaker-pytorch; the maximum of a sequence that does not fall is its last element.",
     ),
     Relation(
+        name="amsgrad-keras",
+        statement="AMSGrad of Keras (eps before the bias correction) = AMSGrad of PyTorch, eps = 0",
+        left=lambda h: amsgradw_of(h, variant="keras"),
+        right=lambda h: amsgradw_of(h, variant="pytorch"),
+        verdict="rounding",
+        values=WITHOUT_EPS,
+        condition=WITHOUT_EPS_TEXT,
+        outside=SOME_EPS,
+        mutant=Mutant("eps = 0.01", lambda r: {"eps": r["eps"] + 0.01}),
+        why="Both take the maximum of v, and √(max v/(1−b2^t)) = √(max v)/√(1−b2^t): only where eps is "
+        "added, before or after the division, tells them apart.",
+        source="keras.optimizers.Adam(amsgrad=True), torch.optim.Adam(amsgrad=True)",
+        problem=_problems.REGRESSION,
+    ),
+    Relation(
         name="rmsprop",
         statement="RMSProp, bias-corrected, eps outside the root, with decay = AdamW with b1 = 0",
         left=lambda h: with_decay(
@@ -353,7 +371,7 @@ ROWS = (
     ),
     Relation(
         name="N12-pytorch",
-        statement="AMSGrad of PyTorch (maximum of v) ≠ AMSGrad of Optax and Keras (maximum of v̂)",
+        statement="AMSGrad of PyTorch and Keras (maximum of v) ≠ AMSGrad of Optax (maximum of v̂)",
         left=lambda h: _amsgrad_of(h, "pytorch"),
         right=_optax_amsgrad,
         verdict="never",
