@@ -6,7 +6,15 @@ A is L2 regularization, B to D are weight decay per unit of learning rate, per u
 and per step.
 """
 
-from decoupled_wd import conventions, diagnostics, equivalence, hyperparams, masks, schedules
+from decoupled_wd import (
+    conventions,
+    diagnostics,
+    equivalence,
+    hyperparams,
+    masks,
+    migrate,
+    schedules,
+)
 from decoupled_wd._alias import (
     adam_l2,
     adamw,
@@ -18,6 +26,7 @@ from decoupled_wd._alias import (
     sgdw,
     sgdwr,
 )
+from decoupled_wd._auto_l2 import AutoL2State, add_auto_l2_to_grad
 from decoupled_wd._coupled import AddL2ToGradState, add_l2_to_grad
 from decoupled_wd._decoupled import (
     DecoupledWeightDecayState,
@@ -25,19 +34,27 @@ from decoupled_wd._decoupled import (
     decoupled_weight_decay,
 )
 from decoupled_wd._extend import extend_with_decoupled_weight_decay
+from decoupled_wd._lazy import LazyDecayState, caught_up, lazy_decay
 from decoupled_wd._like import like
 from decoupled_wd._restarts import cosine_warm_restarts
 from decoupled_wd._scaling import scale_by_adam, scale_by_amsgrad, scale_by_schedule
 from decoupled_wd.conventions import convert
 from decoupled_wd.hyperparams import (
     half_life,
+    normalize_weight_decay,
     normalized_weight_decay,
     steps_per_epoch,
+    suggest,
     timescale,
+    weight_decay_at_batch_size,
+    weight_decay_at_width,
+    weight_decay_of_half_life,
+    weight_decay_of_timescale,
 )
 from decoupled_wd.schedules import (
     cosine_warm_restarts_schedule,
     cyclical_schedule,
+    log_time_weight_decay_schedule,
     normalized_weight_decay_schedule,
 )
 
@@ -46,18 +63,30 @@ __version__ = "0.1.0"
 __all__ = [
     # Numbers and schedules
     "half_life",
+    "normalize_weight_decay",
     "normalized_weight_decay",
     "steps_per_epoch",
+    "suggest",
     "timescale",
+    "weight_decay_at_batch_size",
+    "weight_decay_at_width",
+    "weight_decay_of_half_life",
+    "weight_decay_of_timescale",
     "cosine_warm_restarts_schedule",
     "cyclical_schedule",
+    "log_time_weight_decay_schedule",
     "normalized_weight_decay_schedule",
     # Transformations
     "AddL2ToGradState",
     "add_l2_to_grad",
+    "AutoL2State",
+    "add_auto_l2_to_grad",
     "DecoupledWeightDecayState",
     "applied_weight_decay",
     "decoupled_weight_decay",
+    "LazyDecayState",
+    "caught_up",
+    "lazy_decay",
     "cosine_warm_restarts",
     "scale_by_adam",
     "scale_by_amsgrad",
@@ -82,5 +111,6 @@ __all__ = [
     "equivalence",
     "hyperparams",
     "masks",
+    "migrate",
     "schedules",
 ]

@@ -7,7 +7,9 @@ import optax
 
 from decoupled_wd import _tree
 from decoupled_wd._add_penalty import add_penalty
+from decoupled_wd._auto_l2 import AutoL2State
 from decoupled_wd._coupled import AddL2ToGradState
+from decoupled_wd._lazy import LazyDecayState
 from decoupled_wd._typing import Mask, NumberOrSchedule, Params
 
 
@@ -103,7 +105,7 @@ def applied_weight_decay(state: Any) -> Any:
         >>> float(applied_weight_decay(state))
         0.25
     """
-    kinds = (DecoupledWeightDecayState, AddL2ToGradState)
+    kinds = (DecoupledWeightDecayState, LazyDecayState, AddL2ToGradState, AutoL2State)
     found = {
         _tree.path_name(path): node.weight_decay
         for path, node in jax.tree_util.tree_leaves_with_path(
@@ -113,7 +115,8 @@ def applied_weight_decay(state: Any) -> Any:
     }
     if not found:
         raise ValueError(
-            "`state` holds no DecoupledWeightDecayState or AddL2ToGradState, so no decay of this "
-            "library was applied. Pass the optimizer's state; in Flax, `train_state.opt_state`."
+            "`state` holds no DecoupledWeightDecayState, LazyDecayState, AddL2ToGradState or "
+            "AutoL2State, so no decay of this library was applied. Pass the optimizer's state; in "
+            "Flax, `train_state.opt_state`."
         )
     return next(iter(found.values())) if len(found) == 1 else found

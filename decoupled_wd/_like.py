@@ -1,14 +1,16 @@
 """The optimizer that reproduces another library's."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, get_args
 
 import jax.numpy as jnp
 import optax
 
+from decoupled_wd import _check
 from decoupled_wd._alias import descend, place_decay
 from decoupled_wd._coupled import add_l2_to_grad
 from decoupled_wd._decoupled import decoupled_weight_decay
+from decoupled_wd._rate import MUCH, Coupling
 from decoupled_wd._scaling import (
     scale_by_adam,
     scale_by_amsgrad,
@@ -17,8 +19,9 @@ from decoupled_wd._scaling import (
     trace,
 )
 from decoupled_wd._typing import Mask, NumberOrSchedule
+from decoupled_wd.conventions._convert import decay_per_step
 from decoupled_wd.conventions._paper import COUPLINGS
-from decoupled_wd.conventions._read import read
+from decoupled_wd.conventions._read import Terms, read
 from decoupled_wd.conventions._record import LEARNING_RATE, PER_STEP
 from decoupled_wd.conventions._rule import Rule, to_parallel
 from decoupled_wd.schedules import product
@@ -44,14 +47,19 @@ def like(
         schedule: eta_t, what multiplies the learning rate there: a number, or a callable of the step
             as that library counts it. None is 1.
         mask: which leaves decay, as in `adamw`.
-        **arguments: that library's arguments, in its own words and with its own defaults.
+        arguments: that library's arguments, in its own words and with its own defaults. For
+            `optax.inject_hyperparams`, which takes functions of named arguments, write one.
 
     Returns:
         A finished optimizer, made of this library's parts.
 
     Raises:
         TypeError: an argument that the optimizer does not have, that is missing or of the wrong type.
-        ValueError: a convention that is not known, or whose step cannot be built from Optax's parts.
+        ValueError: a convention that is not known, or whose step cannot be built from Optax's parts;
+            a decay that removes a whole weight in a step.
+
+    Warns:
+        UserWarning: a step removes 0.5 % or more of a weight.
 
     Example:
         PyTorch multiplies the decay by the learning rate: a step removes 0.5 * 0.25.
@@ -79,6 +87,7 @@ def like(
             f"`learning_rate` is a callable, and {record.title} needs to know its peak: pass that, "
             "and schedule=multiplier."
         )
+    _check_amount(terms)
     numbers = dict(terms.numbers)
     inside = numbers.pop("learning_rate_in_buffer", False)
     direction = _DIRECTIONS[record.direction](numbers)
@@ -96,7 +105,7 @@ def like(
         step = scale_by_schedule(product(learning_rate=rule.learning_rate, schedule=rule.schedule))
         decay = decoupled_weight_decay(rule.removed(), mask)
         return optax.chain(step, direction, decay, optax.scale(-1.0))
-    couplings = {unit: coupling for coupling, unit in COUPLINGS.items()}
+    couplings = {COUPLINGS[coupling]: coupling for coupling in get_args(Coupling)}
     if rule.unit not in couplings:
         rule = rule.in_unit(PER_STEP)
     return optax.chain(
@@ -105,6 +114,22 @@ def like(
             rule.learning_rate, rule.weight_decay, mask, rule.schedule, couplings[rule.unit]
         ),
     )
+
+
+def _check_amount(terms: Terms) -> None:
+    """As `check_decay` does, in the convention's own words."""
+    removed = _check.concrete(decay_per_step(terms))
+    if removed is None or removed < MUCH:
+        return
+    record = terms.convention
+    message = (
+        f"`weight_decay` of {record.name} makes d = {record.unit or 'a w'} per step, which removes "
+        f"{removed:.2%} of every decayed weight at multiplier 1 of the schedule. If the number comes "
+        f"from elsewhere, `decoupled_wd.convert` carries it to {record.name}."
+    )
+    if removed >= 1:
+        raise ValueError(message)
+    _check.warn(message)
 
 
 def _momentum(numbers: Mapping[str, Any]) -> optax.GradientTransformation:
@@ -120,9 +145,31 @@ def _momentum(numbers: Mapping[str, Any]) -> optax.GradientTransformation:
     return optax.chain(damped, buffer)
 
 
+def _rmsprop(numbers: Mapping[str, Any]) -> optax.GradientTransformation:
+    scale = optax.scale_by_stddev if numbers["centered"] else optax.scale_by_rms
+    scaled = scale(numbers["decay"], numbers["eps"], eps_in_sqrt=False)
+    return optax.chain(scaled, _momentum({**numbers, "nesterov": False, "dampening": 0.0}))
+
+
+def _adagrad(numbers: Mapping[str, Any]) -> optax.GradientTransformation:
+    fall = numbers["lr_decay"]
+    return optax.chain(
+        scale_by_adagrad(numbers["eps"], numbers["initial_accumulator_value"]),
+        scale_by_schedule(lambda step: 1.0 / (1.0 + fall * step)),
+    )
+
+
 _DIRECTIONS: dict[str, Callable[[Mapping[str, Any]], optax.GradientTransformation]] = {
     "adam": lambda numbers: scale_by_adam(**numbers),
     "amsgrad": lambda numbers: scale_by_amsgrad(**numbers),
     "lion": lambda numbers: scale_by_lion(**numbers, mu_dtype=None),
     "momentum": _momentum,
+    "nadam": lambda numbers: scale_by_nadam(**numbers),
+    "nadamw": lambda numbers: scale_by_nadamw(**numbers),
+    "radam": lambda numbers: scale_by_radam(**numbers),
+    "adan": lambda numbers: scale_by_adan(**numbers),
+    "rmsprop": _rmsprop,
+    "adamax": lambda numbers: optax.scale_by_adamax(**numbers),
+    "adagrad": _adagrad,
+    "adadelta": lambda numbers: optax.scale_by_adadelta(**numbers),
 }

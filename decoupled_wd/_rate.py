@@ -10,7 +10,8 @@ from decoupled_wd.schedules import product
 Coupling = Literal["schedule", "learning_rate", "none", "corrected"]
 COUPLINGS = ("schedule", "learning_rate", "none", "corrected")
 _RATE_IS_A_NUMBER = ("schedule", "corrected")
-_MUCH = 0.005
+MUCH = 0.005
+"""The part of a weight that a step removes from which on it is warned of."""
 
 
 def decay_per_step(
@@ -74,12 +75,12 @@ def check_decay(
     }[coupling]
     known = [x for x in map(_check.concrete, factors) if x is not None]
     removed = math.prod(known)
-    if len(known) < len(factors) or removed < _MUCH:
+    if len(known) < len(factors) or removed < MUCH:
         return
     name = "weight_decay" if normalized is None else "normalized_weight_decay"
     given = _check.concrete(normalized) or known[0]
     rate = _check.concrete(learning_rate)
-    below = f"Below {name}={given * _MUCH / removed:g} a step removes less than {_MUCH:.1%}."
+    below = f"Below {name}={given * MUCH / removed:g} a step removes less than {MUCH:.1%}."
     if coupling in ("schedule", "none"):
         other = "optax.adamw, torch.optim.AdamW and Keras multiply it by the learning rate"
         there, factor = "learning_rate", rate

@@ -1,27 +1,225 @@
 """Which leaves decay, and how strongly: one multiplier a leaf.
 
-A mask is a tree of bools or numbers like the parameters, a prefix of such a tree, or a function of
-the parameters that gives one. True is 1, False is 0; a leaf with 0 never moves through decay.
+A mask is a tree of bools or numbers like the parameters, a prefix of such a tree, a function of the
+parameters that gives one, or a record: rules by path (`by_path`, `by_layer`) or a preset (`matrices`,
+`no_bias_norm_embedding`). True is 1, False is 0; a leaf with 0 never moves through decay.
+
+Records are data and no functions, so `optax.inject_hyperparams` leaves them alone. Paths are joined with
+slashes, as `decoupled_wd.describe_decay` prints them, and read the same on a dict, an NNX module, its
+state, and an Equinox module: `encoder/layers_0/mlp/kernel`, `encoder/layers/0/mlp/weight`.
 """
 
-from typing import Any
+import dataclasses
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import jax
 import numpy as np
 import optax
 
 from decoupled_wd import _check, _tree
-from decoupled_wd._typing import Mask, Params
+from decoupled_wd._typing import Mask, Number, Params
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """What practitioners leave out of weight decay, as `matrices` and its like make it."""
+
+    name: Literal["matrices", "no_bias_norm_embedding"]
+    stacked: int | tuple[tuple[str, int], ...]
+    """Leading axes that stack layers: of every leaf, or by pattern, the first match winning."""
+
+    def __repr__(self) -> str:
+        stacked = self.stacked if isinstance(self.stacked, int) else dict(self.stacked)
+        return f"masks.{self.name}({f'stacked={stacked}' if stacked else ''})"
+
+
+@dataclasses.dataclass(frozen=True)
+class Rules:
+    """Ordered rules from path to multiplier, as `by_path` makes them."""
+
+    rules: tuple[tuple[str, Any], ...]
+    """Pairs of a pattern and a multiplier, or a tuple of them, one a layer."""
+    otherwise: Any
+    """Multiplier, or preset, for what no rule reaches."""
+    strict: bool
+
+    def __repr__(self) -> str:
+        given = f", otherwise={self.otherwise}" if self.otherwise is not True else ""
+        return f"masks.by_path({dict(self.rules)}{given}{', strict=True' if self.strict else ''})"
+
+
+def by_path(
+    rules: Mapping[str, Number | Sequence[Number]],
+    *,
+    otherwise: Number | Preset | None = None,
+    strict: bool = False,
+) -> Rules:
+    r"""Set the multiplier of each leaf by the first regular expression that matches its path.
+
+    $$\lambda_{leaf} = m \lambda, \quad m \text{ of the first rule that matches}$$
+
+    A pattern has to match the whole path (`re.fullmatch`): `".*bias"`, not `"bias"`. A rule that
+    matches no path is an error where the mask meets the parameters, which lists the paths it may have
+    meant; not where `optax.masked` or `optax.partition` took leaves away. A rule that matches, but never
+    first, is legal. The multipliers have no unit: lambda keeps its own.
+
+    Args:
+        rules: pattern -> multiplier, in order: True, False, or a number (traced or not), 0 or more; or
+            one number a layer, as in `by_layer`.
+        otherwise: multiplier, or preset, for leaves that no rule reaches; None is 1, they decay.
+        strict: whether a leaf that no rule reaches is an error.
+
+    Returns:
+        A record for `mask`; it is hashable if its multipliers are.
+
+    Raises:
+        TypeError: `rules` is no mapping from strings, or a multiplier is no number.
+        ValueError: a pattern is no regular expression, a multiplier is negative, or both `otherwise` and
+            `strict` are given. Where it meets the parameters: a rule that matches nothing, or in strict
+            mode a leaf without a rule.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import decoupled_wd as dwd
+        >>> mask = by_path({".*bias": False, "head/.*": 0.5})
+        >>> mask
+        masks.by_path({'.*bias': False, 'head/.*': 0.5})
+        >>> params = {"body": {"bias": jnp.ones(1), "kernel": jnp.ones(2)}, "head": {"kernel": jnp.ones(2)}}
+        >>> [(row.path, row.multiplier) for row in dwd.describe_decay(params, mask)]
+        [('body/bias', 0.0), ('body/kernel', 1.0), ('head/kernel', 0.5)]
+    """
+    if not isinstance(rules, Mapping):
+        raise TypeError(
+            f"`rules` is {rules!r}, and a mapping from patterns to multipliers is needed, such as "
+            "{'.*bias': False}."
+        )
+    _check.check_bool("strict", strict)
+    if otherwise is not None and strict:
+        raise ValueError(
+            f"`otherwise` is {otherwise!r} and `strict` is True, which makes an error of every leaf that "
+            "`otherwise` is for: pass one of them."
+        )
+    if not (otherwise is None or isinstance(otherwise, Preset)):
+        _check_multiplier("otherwise", otherwise)
+    pairs = tuple((pattern, _checked(pattern, value)) for pattern, value in rules.items())
+    return Rules(pairs, True if otherwise is None else otherwise, strict)
+
+
+def by_layer(
+    pattern: str, multipliers: Sequence[Number], *, otherwise: Number | Preset | None = None
+) -> Rules:
+    r"""Set one multiplier a layer, by the number of the layer in the path.
+
+    $$\lambda_{leaf} = m_i \lambda, \quad i \text{ the layer}$$
+
+    The pattern matches the whole path, and its one group the number, counted from 0. The multipliers
+    have no unit: lambda keeps its own. Layers that a scan or vmap stacks in one array have no number
+    in their path, and one multiplier for all of them: `by_path`.
+
+    Args:
+        pattern: a regular expression with one group, such as `r"layers_(\d+)/.*"`.
+        multipliers: one a layer: True, False, or a number, 0 or more.
+        otherwise: multiplier, or preset, for all other leaves; None is 1, they decay.
+
+    Returns:
+        A record for `mask`.
+
+    Raises:
+        TypeError: a multiplier is no number, or `multipliers` no sequence.
+        ValueError: the pattern is no regular expression with one group. Where it meets the parameters:
+            there are more or fewer layers than multipliers.
+
+    Example:
+        Half the decay for every layer further from the top:
+
+        >>> import jax.numpy as jnp
+        >>> import decoupled_wd as dwd
+        >>> mask = by_layer(r"layers_(\d+)/.*", [0.5 ** (2 - layer) for layer in range(3)])
+        >>> params = {f"layers_{layer}": {"kernel": jnp.ones(2)} for layer in range(3)}
+        >>> [row.multiplier for row in dwd.describe_decay(params, mask)]
+        [0.25, 0.5, 1.0]
+    """
+    if not _is_sequence(multipliers):
+        raise TypeError(
+            f"`multipliers` is {multipliers!r}, and a sequence is needed: one number for every layer."
+        )
+    return by_path({pattern: multipliers}, otherwise=otherwise)
+
+
+def matrices(*, stacked: int | Mapping[str, int] = 0) -> Preset:
+    r"""Decay matrices, tables and convolution kernels: no biases, no scales, nothing below rank 2.
+
+    $$m = [\text{rank} - \text{stacked} \ge 2] \cdot [\text{name is not that of a bias or a norm}]$$
+
+    Names decide with the rank, because a bias of several heads has rank 2, and so has every bias of layers
+    that a scan or vmap stacks in one array. Off by name: last names like `bias`, `b`, `beta`, `offset`,
+    `scale`, `gamma`; `weight` or `w` in a layer called `norm`, `ln_1` and the like. Without `stacked`, a
+    stacked vector of another name, such as `A_log`, counts as a matrix. The multiplier has no unit.
+
+    Args:
+        stacked: number of leading axes that stack layers and do not count for the rank: of every leaf,
+            or pattern -> number for the leaves whose whole path it matches (`{"layers/.*": 1}`).
+
+    Returns:
+        A record for `mask`, or for `otherwise` of `by_path`, behind exceptions.
+
+    Raises:
+        TypeError: `stacked` is neither an integer nor a mapping to integers.
+        ValueError: a pattern is no regular expression, or a number negative. Where it meets the
+            parameters: a pattern matches nothing, or a leaf has fewer axes than `stacked` says.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import decoupled_wd as dwd
+        >>> params = {"bias": jnp.ones((12, 8)), "kernel": jnp.ones((12, 8, 8)), "gain": jnp.ones((12, 8))}
+        >>> [row.multiplier for row in dwd.describe_decay(params, matrices())]  # "gain" passes
+        [0.0, 1.0, 1.0]
+        >>> [row.multiplier for row in dwd.describe_decay(params, matrices(stacked=1))]
+        [0.0, 0.0, 1.0]
+    """
+    return Preset("matrices", _checked_stacked(stacked))
+
+
+def no_bias_norm_embedding(*, stacked: int | Mapping[str, int] = 0) -> Preset:
+    r"""Decay as `matrices` does, but no embedding tables.
+
+    $$m = m_{\text{matrices}} \cdot [\text{name is not that of an embedding}]$$
+
+    Off by name in addition: last names like `embedding`, `embeddings`, `pos_embed`, `wte`, `cls_token`;
+    `weight` or `w` in a layer called `embed`, `token_embedding`, `wpe` and the like, as Equinox has them
+    (a `patch_embed` is a convolution, and decays). The multiplier has no unit.
+
+    Args:
+        stacked: leading axes that stack layers, as in `matrices`.
+
+    Returns:
+        A record for `mask`, or for `otherwise` of `by_path`, behind exceptions.
+
+    Raises:
+        TypeError: `stacked` is neither an integer nor a mapping to integers.
+        ValueError: as in `matrices`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import decoupled_wd as dwd
+        >>> params = {"embed": {"embedding": jnp.ones((9, 2))}, "head": {"kernel": jnp.ones((2, 9))}}
+        >>> [row.multiplier for row in dwd.describe_decay(params, no_bias_norm_embedding())]
+        [0.0, 1.0]
+    """
+    return Preset("no_bias_norm_embedding", _checked_stacked(stacked))
 
 
 def check_mask(mask: Mask) -> None:
     """Refuse a bare scalar, which is what `optax.inject_hyperparams` makes of a callable mask."""
     if isinstance(mask, (bool, int, float, np.generic, np.ndarray, jax.Array)):
         raise TypeError(
-            f"`mask` is the bare scalar {mask!r}, and a tree, a prefix of one, or a function of "
+            f"`mask` is the bare scalar {mask!r}, and a tree, a prefix of one, rules, or a function of "
             "the parameters is needed. To decay every leaf pass mask=None. Under "
-            "`optax.inject_hyperparams`, which calls every callable on the step count, pass the "
-            "tree that your function gives, or name it in `static_args='mask'`."
+            "`optax.inject_hyperparams`, which calls every callable on the step count, pass rules "
+            "(`masks.by_path`) or the tree that your function gives, or name it in `static_args='mask'`."
         )
 
 
@@ -32,14 +230,16 @@ def multipliers(mask: Mask, params: Params) -> Any:
         ValueError: the mask does not fit the parameters, or leaves nothing of them to decay.
         TypeError: a leaf of the mask is neither a bool nor a number.
     """
-    if jax.tree.leaves(params):
+    if not jax.tree.leaves(params):
+        tree = True
+    elif isinstance(mask, (Rules, Preset)):
+        tree = _resolved(mask, params)
+    else:
         # An Equinox module is callable too, and as a mask it is a tree.
         function = callable(mask) and jax.tree_util.all_leaves([mask])
         tree = _call(mask, params) if function else mask
         if not (function and jax.tree_util.all_leaves([params])):  # One array has one multiplier.
             check_mask(tree)
-    else:
-        tree = True
     try:
         spread = jax.tree.broadcast(tree, params, is_leaf=_tree.is_absent)
     except ValueError:
@@ -51,7 +251,7 @@ def multipliers(mask: Mask, params: Params) -> Any:
     leaves = jax.tree.leaves(spread, is_leaf=_tree.is_absent)
     for (path, parameter), leaf in zip(keyed, leaves, strict=True):
         if not (isinstance(leaf, bool) or _tree.is_absent(parameter)):
-            _check_multiplier(_tree.path_name(path), leaf)
+            _check_multiplier("mask", leaf, at=_tree.place(_tree.path_name(path)))
     return spread
 
 
@@ -92,15 +292,201 @@ def _call(mask: Any, params: Params) -> Any:
         ) from error
 
 
-def _check_multiplier(path: str, leaf: Any) -> None:
-    if isinstance(leaf, (bool, np.bool_)):
+def _check_multiplier(name: str, value: Any, *, at: str = "") -> None:
+    if isinstance(value, (bool, np.bool_)):
         return
-    if isinstance(leaf, (np.ndarray, jax.Array)) and leaf.ndim == 0 and leaf.dtype == bool:
+    if isinstance(value, (np.ndarray, jax.Array)) and value.ndim == 0 and value.dtype == bool:
         return
     _check.check_number(
-        "mask",
-        leaf,
-        at=_tree.place(path),
+        name,
+        value,
+        at=at,
         minimum=0.0,
         hint="Each leaf of a mask is True, False or one number that multiplies the decay.",
     )
+
+
+# Records: checked when they are made
+
+
+def _is_sequence(value: Any) -> bool:
+    vector = isinstance(value, (np.ndarray, jax.Array)) and value.ndim == 1
+    return vector or (isinstance(value, Sequence) and not isinstance(value, str))
+
+
+def _compiled(name: str, pattern: Any) -> re.Pattern[str]:
+    if not isinstance(pattern, str):
+        raise TypeError(f"`{name}` holds the pattern {pattern!r}, and a string is needed.")
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        where = "" if error.pos is None else f" at its character {error.pos}"
+        raise ValueError(
+            f"`{name}` holds the pattern {pattern!r}, which is no regular expression: "
+            f"{error.msg}{where}. `re.escape` quotes what is meant literally."
+        ) from None
+
+
+def _checked(pattern: Any, value: Any) -> Any:
+    """The multiplier of a rule, as a tuple if it is one a layer."""
+    compiled = _compiled("rules", pattern)
+    if not _is_sequence(value):
+        _check_multiplier("rules", value, at=f" at {pattern!r}")
+        return value
+    if compiled.groups != 1:
+        raise ValueError(
+            f"`rules` at {pattern!r} has one multiplier a layer, and its pattern {compiled.groups} groups: "
+            r"one is needed, where the number of the layer stands, as in r'layers_(\d+)/.*'. Layers "
+            "that are stacked in one array have no number in their path: give them one multiplier."
+        )
+    for index, multiplier in enumerate(value):
+        _check_multiplier("rules", multiplier, at=f" at {pattern!r}, layer {index},")
+    return tuple(value)
+
+
+def _checked_stacked(stacked: Any) -> int | tuple[tuple[str, int], ...]:
+    if not isinstance(stacked, Mapping):
+        _check.check_integer("stacked", stacked, minimum=0)
+        return int(stacked)
+    for pattern, axes in stacked.items():
+        _compiled("stacked", pattern)
+        _check.check_integer("stacked", axes, minimum=0)
+    return tuple((pattern, int(axes)) for pattern, axes in stacked.items())
+
+
+# Records: resolved where they meet the parameters
+
+
+def _resolved(mask: Rules | Preset, params: Params) -> Any:
+    """A multiplier for every array and absent leaf of the parameters, as a prefix of them."""
+    keyed, treedef = _tree.flatten_arrays(params)
+    leaves = [(_tree.path_name(path), leaf) for path, leaf in keyed]
+    paths = [path for path, _ in leaves]
+    whole = not any(isinstance(leaf, optax.MaskedNode) for _, leaf in leaves)
+    rules = mask if isinstance(mask, Rules) else Rules((), mask, False)
+    if whole:
+        _check_matches(rules, paths)
+    found = [_first_match(rules, path) for path in paths]
+    missed = [
+        path
+        for (path, leaf), match in zip(leaves, found, strict=True)
+        if match is None and not _tree.is_absent(leaf)
+    ]
+    if rules.strict and missed:
+        raise ValueError(
+            f"`mask` is strict, and none of its rules reaches {_tree.listed(missed)}. Add a rule for "
+            "each, or '.*' as the last one."
+        )
+    return treedef.unflatten(
+        _otherwise(rules.otherwise, path, leaf) if match is None else match[0]
+        for (path, leaf), match in zip(leaves, found, strict=True)
+    )
+
+
+def _first_match(rules: Rules, path: str) -> tuple[Any] | None:
+    """The multiplier of the first rule that matches, in a tuple of its own."""
+    for pattern, value in rules.rules:
+        match = re.fullmatch(pattern, path)
+        if match:
+            return (value[_layer(match, value)] if isinstance(value, tuple) else value,)
+    return None
+
+
+def _layer(match: re.Match[str], multipliers: tuple[Any, ...]) -> int:
+    number = match[1]
+    if number is None or not number.isdecimal():
+        raise ValueError(
+            f"`mask` has the rule {match.re.pattern!r}, whose group matches {number!r} in "
+            rf"{match.string!r}, and the number of a layer is needed: write (\d+) there."
+        )
+    if int(number) >= len(multipliers):
+        raise ValueError(
+            f"`mask` has the rule {match.re.pattern!r} with {len(multipliers)} multipliers, and "
+            f"{match.string!r} is of layer {number}, counted from 0. Pass a multiplier for every layer."
+        )
+    return int(number)
+
+
+def _check_matches(rules: Rules, paths: list[str]) -> None:
+    """Require that every pattern matches, and every multiplier of a layer has its layer."""
+    preset = rules.otherwise if isinstance(rules.otherwise, Preset) else None
+    stacked = preset.stacked if preset and not isinstance(preset.stacked, int) else ()
+    for pattern, value in (*rules.rules, *stacked):
+        matches = [match for path in paths if (match := re.fullmatch(pattern, path))]
+        if not matches:
+            what = "a multiplier" if (pattern, value) in rules.rules else "`stacked` axes"
+            raise ValueError(
+                f"`mask` has {what} for {pattern!r}, which matches the whole of no path. "
+                f"{_near_misses(pattern, paths)}"
+            )
+        if isinstance(value, tuple):
+            layers = {_layer(match, value) for match in matches}
+            absent = sorted(set(range(len(value))) - layers)
+            if absent:
+                raise ValueError(
+                    f"`mask` has {len(value)} multipliers for {pattern!r}, and there is no layer "
+                    f"{', '.join(map(str, absent))}, counted from 0. Pass one for each of the "
+                    f"{len(layers)} layers."
+                )
+
+
+def _near_misses(pattern: str, paths: list[str]) -> str:
+    """What a pattern that matches nothing may have meant."""
+    parts = [path for path in paths if re.search(pattern, path)]
+    if parts:
+        inner = pattern.removeprefix("^").removesuffix("$")
+        wider = f".*({inner}).*" if "|" in inner else f".*{inner}.*"
+        advice = f": write {wider!r}" if any(re.fullmatch(wider, path) for path in paths) else ""
+        return f"It matches a part of {_tree.listed(parts)}{advice}."
+    # A word may be spelt wrongly at the end of a long path, so that every end of each is compared.
+    literal = re.sub(r"\\.|[^\w/]", "", pattern).strip("/")
+    ends = {}
+    for path in reversed(paths):
+        names = path.split("/")
+        ends |= {"/".join(names[start:]): path for start in range(len(names))}
+    near = list(dict.fromkeys(ends[x] for x in difflib.get_close_matches(literal, ends, n=4)))
+    return f"{'The nearest paths' if near else 'The paths'} are {_tree.listed(near or paths)}."
+
+
+def _otherwise(otherwise: Any, path: str, leaf: Any) -> Any:
+    if not isinstance(otherwise, Preset):
+        return otherwise
+    return _tree.is_absent(leaf) or _decays(otherwise, path, leaf)
+
+
+# A leaf's last name, or a layer's and a leaf's, in lower case. Each stands for what is named so in Flax
+# linen, NNX, Equinox or Haiku.
+_BIAS = r"b|beta|offset|(\w*_)?bias(es)?(_\w*)?"
+_NORM = (
+    r"\w*scale|gamma_?\d*|"
+    r"(\w*norm(alization)?(_?\d+|_\w*)?|(ln|bn|gn)(_?\d+|_\w*|f)?)/(weight|w)"
+)
+_EMBEDDING = (
+    r"\w*emb(ed|edding)?s?|wte|wpe|cls|\w+_tokens?|"
+    r"((?!\w*patch)\w*emb(ed|edding)?s?(_?\d+)?|wte|wpe)/(weight|w)"
+)
+_OFF = {
+    name: re.compile(f"(.*/)?({names})")
+    for name, names in {
+        "matrices": f"{_BIAS}|{_NORM}",
+        "no_bias_norm_embedding": f"{_BIAS}|{_NORM}|{_EMBEDDING}",
+    }.items()
+}
+
+
+def _decays(preset: Preset, path: str, leaf: Any) -> bool:
+    axes, rank = _stacked_axes(preset, path), getattr(leaf, "ndim", 0)
+    if axes > rank:
+        raise ValueError(
+            f"`stacked` says that layers are stacked along {axes} axes{_tree.place(path)}, which has "
+            f"{rank}. Pass pattern -> number of axes for the leaves that are stacked."
+        )
+    # Flax linen boxes a parameter that has a partitioning, and the box has a level of its own.
+    name = path.lower().removesuffix("/value")
+    return rank - axes >= 2 and not _OFF[preset.name].fullmatch(name)
+
+
+def _stacked_axes(preset: Preset, path: str) -> int:
+    if isinstance(preset.stacked, int):
+        return preset.stacked
+    return next((n for pattern, n in preset.stacked if re.fullmatch(pattern, path)), 0)

@@ -1,8 +1,10 @@
 r"""Schedules: functions of the 0-based step count, closed forms in integer arithmetic.
 
-The paper's $\eta_t$ multiplies learning rate and decay alike. These schedules are multipliers, with
-values between `eta_min` and `eta_max`; the learning rate stays a number of its own. Steps before 0
-count as 0, since `optax.join_schedules` asks for them.
+The paper's $\eta_t$ multiplies learning rate and decay alike. The schedules without `weight_decay` in
+their name are multipliers, with values between `eta_min` and `eta_max`; the learning rate stays a
+number of its own. Those with it give the decay itself, for the argument `weight_decay`; so do Optax's
+own (`optax.linear_schedule`, `optax.cosine_decay_schedule`), which are not repeated here. Steps before
+0 count as 0, since `optax.join_schedules` asks for them.
 """
 
 import functools
@@ -145,6 +147,46 @@ def normalized_weight_decay_schedule(
         epochs = cycle.length / _float(epoch)
         lam = _float(normalized_weight_decay)
         return jnp.asarray(hyperparams.decay_of_budget(lam, batch_size, dataset_size, epochs))
+
+    return schedule
+
+
+def log_time_weight_decay_schedule(weight_decay: Number, timescale: Number) -> Schedule:
+    r"""Let the decay fall as one over the time since the start: the same in each octave of time.
+
+    $$\lambda_t = \frac{\lambda}{1 + t / \tau}$$
+
+    What the steps from t to 2t remove together does not depend on t, once t is large: the weights
+    remember a part of the run so far, and not a number of steps.
+
+    Args:
+        weight_decay: $\lambda$, the decay at step 0, in the unit of the place that the schedule is
+            passed to; per step at multiplier 1 under `coupling="schedule"`, where the step's decay is
+            $\eta_t \lambda_t$. 0 or more.
+        timescale: $\tau$, the steps after which half of the decay is left; positive.
+
+    Returns:
+        A function of the integer step (scalar or array), with values in the default float dtype. Steps
+            before 0 count as 0.
+
+    Raises:
+        TypeError: a step that is not an integer, a callable where a number is meant.
+        ValueError: a negative decay, a timescale of 0 or less.
+
+    Example:
+        >>> schedule = log_time_weight_decay_schedule(0.5, 100)
+        >>> [float(schedule(step)) for step in (0, 100, 300)]
+        [0.5, 0.25, 0.125]
+
+    Source: Ferbach et al., arXiv 2602.05298 (ADANA), with `coupling="schedule"`. Read in its abstract
+    and in code of a third party.
+    """
+    _check.check_number("weight_decay", weight_decay, minimum=0.0)
+    _check.check_positive("timescale", timescale)
+
+    def schedule(step: jax.Array) -> jax.Array:
+        t = _float(_integer_step(step))
+        return _float(weight_decay) / (1 + t / _float(timescale))
 
     return schedule
 
@@ -298,8 +340,7 @@ def _integer_step(step: jax.Array) -> jax.Array:
     count = jnp.asarray(step)
     if not jnp.issubdtype(count.dtype, jnp.integer):
         raise TypeError(
-            f"the step is {step!r}, and an integer is needed: a restart falls on a whole step. "
-            "Count steps, not epochs."
+            f"the step is {step!r}, and an integer is needed: count whole steps, not epochs."
         )
     wide = jnp.iinfo(count.dtype).max > jnp.iinfo(jnp.int32).max
     return jnp.maximum(count.astype(widest if wide else jnp.int32), 0)

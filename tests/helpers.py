@@ -19,7 +19,7 @@ import numpy as np
 import optax
 
 import decoupled_wd as dwd
-from decoupled_wd._typing import Number
+from decoupled_wd._typing import Mask, Number, NumberOrSchedule
 from tests.tolerances import ULPS
 
 STEPS = 3
@@ -111,6 +111,39 @@ def public_functions() -> dict[str, Callable[..., Any]]:
     return {name: value for name, value in named.items() if inspect.isfunction(value)}
 
 
+def like_adamw(
+    learning_rate: NumberOrSchedule,
+    b1: Number = 0.9,
+    b2: Number = 0.999,
+    eps: Number = 1e-8,
+    weight_decay: NumberOrSchedule = 1e-2,
+    mask: Mask = None,
+    *,
+    schedule: NumberOrSchedule | None = None,
+) -> optax.GradientTransformation:
+    """`dwd.like`, whose arguments are another library's, as a call with names of its own."""
+    return dwd.like(
+        "pytorch.AdamW", lr=learning_rate, betas=(b1, b2), eps=eps, weight_decay=weight_decay,
+        mask=mask, schedule=schedule,
+    )  # fmt: skip
+
+
+READS_THE_LOSS = ("add_auto_l2_to_grad",)
+
+
+def given_a_loss(
+    function: Callable[..., optax.GradientTransformationExtraArgs],
+) -> Callable[..., optax.GradientTransformation]:
+    """`function`, whose transformation gets a loss of 1 in every update."""
+
+    @functools.wraps(function)
+    def build(*args: Any, **arguments: Any) -> optax.GradientTransformation:
+        tx = function(*args, **arguments)
+        return optax.GradientTransformation(tx.init, functools.partial(tx.update, value=1.0))
+
+    return build
+
+
 @functools.cache
 def public_transformations() -> tuple[Transformation, ...]:
     """Every public function whose return annotation is a gradient transformation."""
@@ -119,12 +152,14 @@ def public_transformations() -> tuple[Transformation, ...]:
     for name, function in public_functions().items():
         if inspect.signature(function, eval_str=True).return_annotation not in kinds:
             continue
+        function = like_adamw if function is dwd.like else function
         arguments = {
             parameter: ARGUMENTS[parameter]
             for parameter, p in parameters(function).items()
             if p.default is p.empty or parameter == "weight_decay"
         }
-        found.append(Transformation(name, function, arguments))
+        supplied = given_a_loss(function) if name in READS_THE_LOSS else function
+        found.append(Transformation(name, supplied, arguments))
     return tuple(found)
 
 

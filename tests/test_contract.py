@@ -249,7 +249,8 @@ def test_moments_are_sharded_as_their_parameters_are(tx):
         carry = jax.eval_shape(functools.partial(apply, built), (params, start), params)
     for path, leaf in jax.tree_util.tree_leaves_with_path((carry, start)):
         if leaf.ndim:
-            assert leaf.sharding.spec == jax.typeof(params[path[-1].key]).sharding.spec
+            spec = jax.typeof(params[path[-1].key]).sharding.spec
+            assert leaf.sharding.spec == PartitionSpec(*spec[: leaf.ndim])
 
 
 # Donation
@@ -314,7 +315,7 @@ def check_dtypes(tx: Transformation, dtypes: Iterable[str]) -> None:
     chex.assert_trees_all_equal_shapes_and_dtypes(updates, params)
     chex.assert_trees_all_equal_shapes_and_dtypes(state, start)
     for path, leaf in jax.tree_util.tree_leaves_with_path(state):
-        if leaf.ndim:  # a moment, under the key of its parameter
+        if leaf.ndim > 1:  # a moment, under the key of its parameter
             chex.assert_equal(leaf.dtype, params[path[-1].key].dtype)
 
 
@@ -657,6 +658,7 @@ def test_no_python_number_is_promoted_silently(tx):
 SCHEDULES = {
     "cosine_warm_restarts_schedule": {"period": 2, "period_mult": 2, "warmup": 1, "eta_max": 0.5},
     "cyclical_schedule": {"step_size": 2, "eta_min": 0.25},
+    "log_time_weight_decay_schedule": {"weight_decay": 0.02, "timescale": 2},
     "normalized_weight_decay_schedule": {
         "normalized_weight_decay": 0.02, "batch_size": 4, "dataset_size": 8, "period": 2,
     },

@@ -1,8 +1,8 @@
 """Records of conventions, `convert` between them and `like`, against NumPy; the libraries themselves
 are in tests/libraries."""
 
-import dataclasses
-import itertools
+import importlib.util
+import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -11,11 +11,14 @@ import optax
 import pytest
 
 import decoupled_wd as dwd
+from decoupled_wd.__main__ import main
 from decoupled_wd.conventions import CONVENTIONS, NoCounterpart
 from decoupled_wd.conventions._convert import convert
+from decoupled_wd.conventions._record import DIRECTIONS
 from tests.reference import conventions as reference
 from tests.tolerances import RELATIVE
 
+ROOT = pathlib.Path(__file__).parents[1]
 T, D = 24, 5
 RNG = np.random.default_rng(5)
 THETA0, NOISE = RNG.normal(size=D), RNG.normal(size=(T, D))
@@ -88,6 +91,7 @@ def deviation(one, other):
     return np.max(np.abs(one - other)) / np.max(np.abs(THETA0))
 
 
+@pytest.mark.filterwarnings("ignore:`weight_decay` of")
 @pytest.mark.parametrize("eta", ETAS)
 @pytest.mark.parametrize("convention", KNOWN, ids=lambda c: c.title)
 def test_like_is_the_record_run_in_numpy(convention, eta):
@@ -140,4 +144,162 @@ def test_a_conversion_gives_the_same_path_just_when_it_is_exact(source, eta, cha
                 continue
             conversion, exact = conversion_between(source, target, ETAS[eta], **CHANGES[changes])
             gap = deviation(converted_path(conversion), path)
-            assert (gap <= RELATIVE["reference"]) == exact, f"{target.title}: {gap:.1e}\n{conversion}"
+            assert (gap <= RELATIVE["reference"]) == exact, (
+                f"{target.title}: {gap:.1e}\n{conversion}"
+            )
+
+
+# What users write
+
+
+def test_like_is_the_alias_to_the_last_bit():
+    theta = jnp.asarray(THETA0, jnp.float32)
+    ours = dwd.adamw(1e-3, weight_decay=0.1, coupling="learning_rate")
+    theirs = dwd.like("pytorch.AdamW", lr=1e-3, weight_decay=0.1)
+    for tx in (ours, theirs):
+        assert jax.tree.structure(tx.init(theta)) == jax.tree.structure(ours.init(theta))
+    one, other = (jax.jit(tx.update)(theta, tx.init(theta), theta)[0] for tx in (ours, theirs))
+    np.testing.assert_array_equal(one, other)
+
+
+def test_a_conversion_to_this_library_is_a_call_of_it():
+    conversion = dwd.convert("pytorch.AdamW", "decoupled_wd", lr=1e-3, weight_decay=0.1)
+    tx = dwd.adamw(**conversion.arguments)
+    theta = jnp.asarray(THETA0, jnp.float32)
+    like = dwd.like("pytorch.AdamW", lr=1e-3, weight_decay=0.1)
+    one, other = (jax.jit(t.update)(theta, t.init(theta), theta)[0] for t in (tx, like))
+    np.testing.assert_array_equal(one, other)
+
+
+def test_a_conversion_prints_numbers_formulas_and_amounts():
+    text = str(dwd.convert("pytorch.AdamW", "paper", lr=3e-4, weight_decay=0.1))
+    for part in (
+        "pytorch.AdamW(lr=0.0003", "d = a w", "paper.AdamW(learning_rate=0.0003", "weight_decay=3e-05",
+        "d = η w", "decay per step 3e-05", "1000 such steps remove 2.9555%", "half-life 23105 steps",
+        "timescale 33333 steps",
+    ):  # fmt: skip
+        assert part in text
+
+
+def test_the_command_line_prints_the_same(capsys):
+    words = "convert --from pytorch.AdamW --lr 3e-4 --weight-decay 0.1 --to paper"
+    assert main(words.split()) == 0
+    printed = capsys.readouterr().out
+    assert printed.strip() == str(dwd.convert("pytorch.AdamW", "paper", lr=3e-4, weight_decay=0.1))
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "says"),
+    [
+        ("--from pytorch.AdamW --lr 1e-3 --to paper.Adam", 1, "Not exact. The nearest:"),
+        ("--from pytorch.AdamW --amsgrad --lr=1e-3 --to pytorch", 0, "amsgrad=True"),
+        ("", 0, "pytorch.AdamW(amsgrad=True)"),
+        ("--from pytorch.AdamW", 2, "Both --from and --to"),
+        ("--from pytorch.AdamV --to paper", 2, "Did you mean 'pytorch.AdamW'"),
+        ("--from pytorch.AdamW --to paper 3", 2, "'3' stands by itself"),
+    ],
+)
+def test_the_command_line_answers_in_sentences(words, status, says, capsys):
+    assert main(["convert", *words.split()]) == status
+    assert says in "".join(capsys.readouterr())
+
+
+BAD = {
+    "an unknown convention": (
+        {"source": "torch.AdamW"},
+        ValueError,
+        "Did you mean 'pytorch.AdamW'",
+    ),
+    "a library as a source": ({"source": "pytorch"}, ValueError, "an optimizer is needed"),
+    "no Python": ({"source": "pytorch.AdamW(amsgrad"}, ValueError, "cannot be read"),
+    "positional options": ({"source": "pytorch.AdamW(1)"}, ValueError, "cannot be read"),
+    "an option of no record": (
+        {"source": "pytorch.AdamW(amsgrad=3)"},
+        ValueError,
+        "amsgrad=False",
+    ),
+    "a misspelt argument": ({"weight_deacy": 0.1}, TypeError, "Did you mean `weight_decay`"),
+    "a missing argument": ({"source": "paper.SGDW", "learning_rate": 0.1}, TypeError, "is missing"),
+    "one beta": ({"betas": 0.9}, TypeError, "2 numbers are needed"),
+    "a negative decay": ({"weight_decay": -0.1}, ValueError, "0 or more"),
+    "a schedule that is none": ({"schedule": "cosine"}, TypeError, "callable of the step"),
+}
+
+
+@pytest.mark.parametrize("make", [dwd.like, lambda source, **a: dwd.convert(source, "paper", **a)])
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_refused_in_sentences(make, case):
+    arguments, error, says = BAD[case]
+    with pytest.raises(error, match=says):
+        make(
+            arguments.get("source", "pytorch.AdamW"),
+            **{k: v for k, v in arguments.items() if k != "source"},
+        )
+
+
+def test_a_target_takes_its_options_alone():
+    with pytest.raises(TypeError, match="which follows from the source"):
+        dwd.convert("pytorch.AdamW", "paper.AdamW(eps=1e-3)", lr=1e-3)
+
+
+def test_a_callable_learning_rate_asks_for_its_peak():
+    with pytest.raises(TypeError, match="pass the peak"):
+        dwd.convert("pytorch.AdamW", "paper", lr=lambda step: 1e-3)
+    with pytest.raises(TypeError, match="pass that"):
+        dwd.like("paper.AdamW", learning_rate=lambda step: 1e-3, weight_decay=1e-4)
+
+
+def test_what_is_missing_is_told_with_its_cost_and_the_nearest():
+    with pytest.raises(NoCounterpart, match=r"31\.6 times as large at the first step") as caught:
+        dwd.convert(
+            "decoupled_wd.adamw(eps_placement='before', coupling='learning_rate')", "pytorch.AdamW",
+            learning_rate=1e-3,
+        )  # fmt: skip
+    nearest = caught.value.nearest
+    assert nearest.arguments["eps"] == 1e-8
+    assert [part.part for part in nearest.missing] == ["eps_placement='before'"]
+
+
+def test_a_large_decay_is_told_in_the_words_of_its_library():
+    with pytest.warns(UserWarning, match=r"`weight_decay` of paper\.AdamW makes d = η w per step"):
+        dwd.like("paper.AdamW", learning_rate=1e-3, weight_decay=0.1)
+    with pytest.raises(ValueError, match=r"removes 100\.00%"):
+        dwd.like("paper.AdamW", learning_rate=1e-3, weight_decay=1.0)
+
+
+def test_numbers_may_be_traced_in_conversion_and_optimizer():
+    theta = jnp.ones(2)
+
+    def decay(lr, w):
+        given = dwd.convert("pytorch.AdamW", "paper", lr=lr, weight_decay=w).arguments
+        tx = dwd.like("pytorch.AdamW", lr=lr, weight_decay=w)
+        return given["weight_decay"], -tx.update(0 * theta, tx.init(theta), theta)[0][0]
+
+    rates, decays = jnp.array([1e-3, 1e-2]), jnp.array([0.1, 0.2])
+    given, removed = jax.jit(jax.vmap(decay))(rates, decays)
+    np.testing.assert_allclose(given, rates * decays, rtol=1e-6)
+    np.testing.assert_allclose(removed, rates * decays, rtol=1e-6)
+
+
+def test_records_are_whole():
+    titles = [c.title for c in CONVENTIONS]
+    assert len(titles) == len(set(titles))
+    for c in CONVENTIONS:
+        words = {w for x in c.arguments.values() for w in ([x] if isinstance(x, str) else x)}
+        assert "learning_rate" in words, c.title
+        assert c.source, c.title
+        assert set(c.options) <= set(c.defaults), f"{c.title} has options without defaults"
+        if c.unit is None and c.form != "coupled":
+            assert c.note, f"{c.title} does not say what its decay reads"
+        if c.direction in DIRECTIONS:
+            assert words - {"learning_rate", "weight_decay"} <= set(
+                DIRECTIONS[c.direction].defaults
+            )
+            assert set(c.fixed) <= set(DIRECTIONS[c.direction].defaults), c.title
+
+
+def test_the_page_of_conventions_is_made_from_the_records():
+    spec = importlib.util.spec_from_file_location("conventions", ROOT / "docs/conventions.py")
+    page = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(page)
+    assert page.FILE.read_text() == page.table(), "run `python docs/conventions.py`"

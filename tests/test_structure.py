@@ -8,6 +8,7 @@ from pathlib import Path
 
 import chex
 import jax
+import jax.numpy as jnp
 import pytest
 
 import decoupled_wd as dwd
@@ -34,6 +35,11 @@ TIMES = "ScaleByScheduleState(count: int32)"
 SIGN = "EmptyState()"
 L2 = "AddL2ToGradState(count: int32, weight_decay: float32)"
 DECAY = "DecoupledWeightDecayState(count: int32, weight_decay: float32)"
+LAZY = "LazyDecayState(count: int32, weight_decay: float32, pending: rows)"
+AUTO_L2 = (
+    "AutoL2State(count: int32, weight_decay: float32, drops: int32, dropped_at: int32, "
+    "previous: float32, best: float32)"
+)
 
 PLACES = {
     "": f"({TIMES}, {DECAY}, {TIMES})",
@@ -44,8 +50,11 @@ PLACES = {
 """After the moments, by coupling: the decay at C, B, D, B."""
 
 GOLDEN = {
+    "like_adamw": f"({ADAM}, {PLACES['-coupling-learning_rate']})",
     "add_l2_to_grad": L2,
     "decoupled_weight_decay": DECAY,
+    "lazy_decay": LAZY,
+    "add_auto_l2_to_grad": AUTO_L2,
     "cosine_warm_restarts": TIMES,
     "scale_by_adam": ADAM,
     "scale_by_amsgrad": AMSGRAD,
@@ -70,8 +79,10 @@ GOLDEN = {
 def describe(node, params):
     """Class names, field names and dtypes."""
     if isinstance(node, dict):
-        chex.assert_trees_all_equal_shapes_and_dtypes(node, params)
-        return "params"
+        of_rows = node["kernel"].ndim == 1
+        like = jax.eval_shape(lambda tree: jax.tree.map(jax.vmap(jnp.sum), tree), params) if of_rows else params
+        chex.assert_trees_all_equal_shapes_and_dtypes(node, like)
+        return "rows" if of_rows else "params"
     if not isinstance(node, tuple):
         chex.assert_shape(node, ())
         return node.dtype.name
@@ -177,7 +188,7 @@ FLOORS = [
         "conventions",
     ],
     [
-        "masks", "_add_penalty", "_coupled", "_decoupled", "_precision", "_scaling", "_restarts",
+        "masks", "_add_penalty", "_coupled", "_auto_l2", "_lazy", "_decoupled", "_precision", "_scaling", "_restarts",
     ],
     ["_rate", "_alias", "_extend", "_directions", "_like"],
     [
@@ -187,7 +198,7 @@ FLOORS = [
             "scale_invariant", "scaling", "shape", "sign",
         )),
         "equivalence._rows", "equivalence._catalogue", "equivalence._check", "equivalence._render",
-        "equivalence._compare", "equivalence._fit", "equivalence", "diagnostics", "sweep",
+        "equivalence._compare", "equivalence._fit", "equivalence", "diagnostics", "migrate", "sweep",
     ],
     ["plots", "__main__"],
 ]  # fmt: skip

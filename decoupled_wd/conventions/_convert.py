@@ -77,7 +77,7 @@ def convert(
             optimizer of it that fits best. Its options may stand in parentheses.
         schedule: eta_t, what multiplies the source's learning rate: a number, or a callable of the
             step as the source counts it. None is 1.
-        **arguments: the source's arguments, in its own words; the source's defaults hold.
+        arguments: the source's arguments, in its own words; the source's defaults hold.
 
     Returns:
         A `Conversion`: `arguments` are the target's; `print` shows formulas and the decay per
@@ -125,7 +125,12 @@ def _conversion(terms: Terms, target: Convention, given: Mapping[str, Any]) -> C
     unit = source.unit or PER_STEP
     rule = carry(
         Rule(
-            source.form, unit, terms.learning_rate, terms.schedule, terms.weight_decay, terms.numbers
+            source.form,
+            unit,
+            terms.learning_rate,
+            terms.schedule,
+            terms.weight_decay,
+            terms.numbers,
         ),
         source,
         target,
@@ -134,14 +139,13 @@ def _conversion(terms: Terms, target: Convention, given: Mapping[str, Any]) -> C
     schedule = None if not callable(schedule) and _check.concrete(schedule) == 1 else schedule
     return Conversion(
         source, terms.given, target, _arguments(rule, target, given), schedule,
-        _decay_per_step(terms), rule.maps, rule.missing,
+        decay_per_step(terms), rule.maps, rule.missing,
     )  # fmt: skip
 
 
 def _arguments(rule: Rule, target: Convention, given: Mapping[str, Any]) -> dict[str, Any]:
     """The rule in the target's words."""
     about_target = {*target.options, *target.normalizer_arguments, *target.inert}
-    about_target |= {target.reference_argument} - {None}
     for argument in given:
         if argument not in about_target:
             raise TypeError(
@@ -153,8 +157,8 @@ def _arguments(rule: Rule, target: Convention, given: Mapping[str, Any]) -> dict
         needed = [x for x in target.normalizer_arguments if x not in {**target.defaults, **given}]
         if needed:
             raise TypeError(
-                f"`target` needs {', '.join(needed)} in parentheses: {target.title} multiplies its decay "
-                "by a number that it makes of them."
+                f"`target` needs {', '.join(needed)} in parentheses: {target.title} multiplies its "
+                "decay by a number that it makes of them."
             )
         factor = target.normalizer({**target.defaults, **given})
         decay = combine(lambda w: w / factor, decay)
@@ -168,15 +172,15 @@ def _arguments(rule: Rule, target: Convention, given: Mapping[str, Any]) -> dict
     return written
 
 
-def _decay_per_step(terms: Terms) -> Any:
+def decay_per_step(terms: Terms) -> Any:
     """What a step at multiplier 1 removes."""
-    convention, w = terms.convention, terms.weight_decay
+    convention, w, alpha = terms.convention, terms.weight_decay, terms.learning_rate
     coupled = convention.form == "coupled"
     plain = coupled and is_plain_sgd(convention.direction, terms.numbers)
-    if callable(w) or (coupled and not plain) or (not coupled and convention.unit is None):
+    if callable(w) or callable(alpha) or (coupled and not plain) or (not coupled and convention.unit is None):
         return None
     power = 1 if convention.unit is None else convention.unit.rate
-    d = w * terms.learning_rate**power
+    d = w * alpha**power
     return d / (1 + d) if convention.form == "proximal" else d
 
 

@@ -48,7 +48,8 @@ COUPLINGS = {
 _MOMENTS = {x: x for x in ("learning_rate", "b1", "b2", "eps", "eps_root", "weight_decay")}
 _MOMENTS_DEFAULTS = {"b1": 0.9, "b2": 0.999, "eps": 1e-8, "eps_root": 0.0, "weight_decay": 1e-4}
 _MOMENTUM = {
-    x: x for x in ("learning_rate", "momentum", "nesterov", "weight_decay", "learning_rate_in_buffer")
+    x: x
+    for x in ("learning_rate", "momentum", "nesterov", "weight_decay", "learning_rate_in_buffer")
 }
 _MOMENTUM_DEFAULTS = {
     "momentum": 0.9, "nesterov": False, "weight_decay": 1e-4, "learning_rate_in_buffer": True,

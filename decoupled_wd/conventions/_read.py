@@ -34,7 +34,9 @@ def read(source: str, schedule: NumberOrSchedule | None, arguments: Mapping[str,
     convention = _called(name, given)
     _check_known(convention, given)
     given = {**convention.defaults, **convention.options, **given}
-    missing = [x for x in (*convention.arguments, *convention.normalizer_arguments) if x not in given]
+    missing = [
+        x for x in (*convention.arguments, *convention.normalizer_arguments) if x not in given
+    ]
     if missing:
         raise TypeError(
             f"`{missing[0]}` is missing: {convention.title} has no default for it. Pass all of "
@@ -67,7 +69,9 @@ def parse(text: str) -> tuple[str, dict[str, Any]]:
         call = node if isinstance(node, ast.Call) else ast.Call(func=node, args=[], keywords=[])
         if call.args:
             raise ValueError
-        return ast.unparse(call.func), {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
+        return ast.unparse(call.func), {
+            str(k.arg): ast.literal_eval(k.value) for k in call.keywords
+        }
     except (SyntaxError, ValueError, TypeError):
         raise ValueError(
             f"{text!r} cannot be read as a convention. Write the library, a dot, the optimizer, and "
@@ -117,7 +121,7 @@ def words(
         found.update(zip(word, value, strict=True))
     if "momentum" in found:
         found["momentum"] = 0.0 if found["momentum"] is None else found["momentum"]
-        if found["dampening"] == "momentum":
+        if found.get("dampening") == "momentum":
             found["dampening"] = found["momentum"]
     return found
 

@@ -81,21 +81,63 @@ def _momentum(h: Mapping[str, Any]) -> str:
     return f"{ahead}, m ← β m + {g}"
 
 
+def _radam(h: Mapping[str, Any]) -> str:
+    return f"r_t m̂/(√v̂ + {_EPS[h['eps_placement']]}) where ρ_t > 5, and m̂ before"
+
+
+def _rmsprop(h: Mapping[str, Any]) -> str:
+    root = "√(v − m²)" if h["centered"] else "√v"
+    u = f"g/({root} + ε)"
+    return f"b, b ← β b + {u}" if h["momentum"] else u
+
+
+def _adamax(h: Mapping[str, Any]) -> str:
+    return "m̂/n, n ← max(β₂n, |g| + ε)" if h["eps_in_max"] else "m̂/(n + ε), n ← max(β₂n, |g|)"
+
+
+def _rmsprop(h: Mapping[str, Any]) -> str:
+    spread = "(v − mean(g)²" if h["centered"] else "(v"
+    root = f"√{spread} + ε)" if h["eps_in_sqrt"] else f"(√{spread}) + ε)"
+    return _momentum(h).replace("g", f"g/{root}")
+
+
+def _adagrad(h: Mapping[str, Any]) -> str:
+    return "g/√(Σg² + ε)" if h["eps_in_sqrt"] else "g/(√Σg² + ε)"
+
+
+_NADAM = "(μ₊m/(1 − Πμ μ₊) + (1−μ)g/(1 − Πμ))/(√v̂ + ε), μ = β₁(1 − ½ 0.96^(ψt)), μ₊ the next"
 _MOMENTS = {"b1": 0.9, "b2": 0.999, "eps": 1e-8, "eps_root": 0.0}
+_BUFFER = {
+    "momentum": 0.0,
+    "nesterov": False,
+    "dampening": 0.0,
+    "dampen_first": True,
+    "learning_rate_in_buffer": False,
+}
+_OPTAX_ALONE = (
+    "optax.adan", "optax.contrib.acprop", "optax.contrib.ademamix",
+    "optax.contrib.simplified_ademamix", "optax.contrib.sophia", "optax.contrib.galore",
+)  # fmt: skip
+"""Steps that are called by their name in Optax, with its words for the numbers."""
 DIRECTIONS: Mapping[str, Direction] = {
     "adam": Direction(_adam, {**_MOMENTS, "eps_placement": "after", "nesterov": False}),
     "amsgrad": Direction(lambda h: _AMSGRAD[h["variant"]], {**_MOMENTS, "variant": "optax"}),
-    "momentum": Direction(
-        _momentum,
-        {
-            "momentum": 0.0,
-            "nesterov": False,
-            "dampening": 0.0,
-            "dampen_first": True,
-            "learning_rate_in_buffer": False,
-        },
+    "nadam": Direction(
+        lambda h: _NADAM, {"b1": 0.9, "b2": 0.999, "eps": 1e-8, "momentum_decay": 4e-3}
+    ),
+    "adamax": Direction(_adamax, {"b1": 0.9, "b2": 0.999, "eps": 1e-8, "eps_in_max": True}),
+    "momentum": Direction(_momentum, _BUFFER),
+    "rmsprop": Direction(
+        _rmsprop, {"decay": 0.9, "eps": 1e-8, "eps_in_sqrt": True, "centered": False, **_BUFFER}
+    ),
+    "adagrad": Direction(
+        _adagrad, {"initial_accumulator_value": 0.1, "eps": 1e-7, "eps_in_sqrt": True}
+    ),
+    "adadelta": Direction(
+        lambda h: "g √(mean(u²) + ε)/√(mean(g²) + ε)", {"rho": 0.9, "eps": 1e-6}
     ),
     "lion": Direction(lambda h: "sign(β₁m + (1−β₁)g)", {"b1": 0.9, "b2": 0.99}),
+    **{name: Direction(lambda h, name=name: f"that of {name}", {}) for name in _OPTAX_ALONE},
 }
 
 
@@ -155,8 +197,9 @@ class Convention:
         return {**defaults, **self.fixed}
 
     def formula(self, numbers: Mapping[str, Any] | None = None) -> str:
-        """The update of a parameter p, and what the decay d is."""
-        numbers = {**self.numbers, **(numbers or {})}
+        """The update of a parameter p, and what the decay d is; without numbers, for any of them."""
+        symbols = {word: "its argument" for word in self.arguments.values() if word == "momentum"}
+        numbers = {**self.numbers, **(symbols if numbers is None else numbers)}
         known = self.direction in DIRECTIONS
         u = DIRECTIONS[self.direction].formula(numbers) if known else "its own"
         step = "u" if numbers.get("learning_rate_in_buffer") else "a u"

@@ -241,7 +241,9 @@ def _coupled(rule: Rule, source: Convention) -> Rule:
             weight_decay=0.0,
         )
     if is_plain_sgd("momentum", rule.numbers):
-        return rule.in_unit(LEARNING_RATE).by("λ' = d/a (rows a1, a2)", form="coupled", unit=PER_STEP)
+        return rule.in_unit(LEARNING_RATE).by(
+            "λ' = d/a (rows a1, a2)", form="coupled", unit=PER_STEP
+        )
     if rule.numbers["nesterov"]:
         return rule.lacks(
             "Decay beside Nesterov's momentum, where the target adds an L2 penalty to the gradient",
@@ -307,13 +309,12 @@ def _decoupled(rule: Rule, source: Convention, target: Convention) -> Rule:
 
 
 def _unit(rule: Rule, source: Convention, target: Convention) -> Rule:
-    for convention in (source, target):
-        if convention.unit is None and convention.form != "coupled":
-            return rule.lacks(
-                f"The decay of {convention.title}, which reads more than learning rate and schedule",
-                f"{convention.note or 'It is its own'} The number is carried as it is.",
-            )
-    assert target.unit is not None  # noqa: S101
+    own = [c for c in (source, target) if c.unit is None and c.form != "coupled"]
+    if target.unit is None or own:
+        return rule.lacks(
+            f"The decay of {own[0].title}, which reads more than learning rate and schedule",
+            f"{own[0].note} The number is carried as it is.",
+        )
     return rule.in_unit(target.unit)
 
 
@@ -322,9 +323,11 @@ _SAME_WITHOUT_EPS = {"after", "before"}, {"pytorch", "keras"}
 
 def _numbers(rule: Rule, target: Convention) -> Rule:
     """What the target has no argument for must have the target's value."""
-    settable = {word for x in target.arguments.values() for word in ([x] if isinstance(x, str) else x)}
+    settable = {
+        word for x in target.arguments.values() for word in ([x] if isinstance(x, str) else x)
+    }
     for name, value in rule.numbers.items():
-        has = target.numbers.get(name)
+        has: Any = target.numbers.get(name)
         if name in settable or name not in target.numbers or _is(value, has):
             continue
         if name == "dampening":  # A fixed share of the step.

@@ -1,6 +1,6 @@
 """A library's optimizer in NumPy, from its record: what `like` and `convert` are compared with.
 
-    a_t = lr eta_t, d_t = w A^i (a_t/A)^j, and the five forms of the same two terms.
+a_t = lr eta_t, d_t = w A^i (a_t/A)^j, and the five forms of the same two terms.
 """
 
 import numpy as np

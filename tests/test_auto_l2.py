@@ -1,0 +1,164 @@
+"""AutoL2: when the coefficient drops, against a transcription of the authors' code."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import decoupled_wd as dwd
+from tests.reference import autol2
+from tests.tolerances import RELATIVE
+
+THETA = jnp.array([2.0, -1.0])
+
+
+def losses(steps):
+    """Falls, stalls, falls and stalls again, with ripples; in eighths, exact in float32."""
+    t = np.arange(steps)
+    stairs = 64 - 8 * np.minimum(t // 40, 3) - np.minimum(t % 40, 20) / 4
+    return np.round(8 * (stairs + np.cos(t))) / 8
+
+
+def applied(tx, values):
+    """The coefficient of every step, in one scan."""
+
+    def step(state, value):
+        _, state = tx.update(THETA, state, THETA, value=value)
+        return state, dwd.applied_weight_decay(state)
+
+    return jax.lax.scan(step, tx.init(THETA), jnp.asarray(values, jnp.float32))[1]
+
+
+def test_a_loss_that_stalls_drops_the_coefficient_in_the_third_measurement():
+    found = applied(dwd.add_auto_l2_to_grad(measure_every=1), [1.0, 1.0, 1.0, 1.0])
+    chex.assert_trees_all_close(found, np.float32([0.1, 0.1, 0.01, 0.01]), rtol=1e-6)
+
+
+@pytest.mark.parametrize("last_two", [[3.0, 1.0], [1.0, 3.0], [1.0, 1.0]])
+def test_one_measurement_of_two_below_the_best_is_enough_to_go_on(last_two):
+    found = applied(dwd.add_auto_l2_to_grad(measure_every=1), [2.0, *last_two])
+    chex.assert_trees_all_equal(found, np.full(3, np.float32(0.1)))
+
+
+def test_only_steps_of_measurements_count():
+    values = np.where(np.arange(40) % 10 == 0, 40 - np.arange(40), 1000.0)
+    found = applied(dwd.add_auto_l2_to_grad(), values)
+    chex.assert_trees_all_equal(found, np.full(40, np.float32(0.1)))
+
+
+def test_after_a_drop_the_coefficient_rests_for_a_tenth_of_its_inverse():
+    drops = np.flatnonzero(np.diff(applied(dwd.add_auto_l2_to_grad(measure_every=1), [1.0] * 1200)))
+    # Steps 2, then more than 10, 100 and 1000 steps later; `diff` counts from one before.
+    chex.assert_trees_all_equal(drops + 1, np.array([2, 13, 114, 1115]))
+
+
+@pytest.mark.parametrize("measure_every", [1, 3, 10])
+@pytest.mark.parametrize("delay", [0.01, 0.1])
+def test_the_coefficients_are_those_of_the_authors_code(measure_every, delay):
+    values = losses(600)
+    expected = autol2.coefficients(values, measure_every, delay=delay)
+    assert len(np.unique(expected)) >= 3
+    tx = dwd.add_auto_l2_to_grad(measure_every=measure_every, refractory=delay)
+    chex.assert_trees_all_close(applied(tx, values), expected.astype(np.float32), rtol=1e-6)
+
+
+def quadratic(theta):
+    """Its optimum is where the runs start, so that any penalty makes the loss worse."""
+    value = 0.5 * np.array([1.0, 0.25]) @ (theta - 1) ** 2
+    return value, np.array([1.0, 0.25]) * (theta - 1)
+
+
+def test_a_run_in_float64_is_the_transcription():
+    steps, alpha = 200, 0.1
+    expected = autol2.sgd(quadratic, np.ones(2), alpha, steps, 2, initial=0.5)
+    with jax.enable_x64(True):
+        tx = optax.chain(
+            dwd.add_auto_l2_to_grad(0.5, measure_every=2), optax.scale(alpha), optax.scale(-1.0)
+        )
+        theta = jnp.ones(2)
+
+        def step(carry, _):
+            theta, state = carry
+            scale = jnp.array([1.0, 0.25])
+            value = 0.5 * scale @ (theta - 1) ** 2
+            updates, state = tx.update(scale * (theta - 1), state, theta, value=value)
+            theta = optax.apply_updates(theta, updates)
+            return (theta, state), (theta, state[0].drops)
+
+        path, drops = jax.jit(lambda: jax.lax.scan(step, (theta, tx.init(theta)), length=steps)[1])()
+    assert drops[-1] >= 2
+    chex.assert_trees_all_close(path, expected, rtol=RELATIVE["reference"])
+
+
+def test_traced_numbers_share_one_compilation():
+    values = jnp.asarray(losses(100), jnp.float32)
+
+    def final(weight_decay, measure_every, refractory):
+        tx = dwd.add_auto_l2_to_grad(
+            weight_decay, measure_every=measure_every, refractory=refractory
+        )
+        return applied(tx, values)[-1]
+
+    grid = jnp.array([0.1, 0.2]), jnp.array([1, 5]), jnp.array([0.1, 0.01])
+    batched = jax.jit(jax.vmap(final))(*grid)
+    expected = [
+        autol2.coefficients(losses(100), n, initial=lam, delay=delay)[-1]
+        for lam, n, delay in [(0.1, 1, 0.1), (0.2, 5, 0.01)]
+    ]
+    chex.assert_trees_all_close(batched, np.float32(expected), rtol=1e-6)
+
+
+def test_a_schedule_gives_the_coefficient_that_is_divided():
+    tx = dwd.add_auto_l2_to_grad(lambda step: 0.5 ** (step + 1), measure_every=1)
+    found = applied(tx, [1.0] * 3)
+    chex.assert_trees_all_close(found, np.float32([0.5, 0.25, 0.0125]), rtol=1e-6)
+
+
+def test_the_new_coefficient_is_in_the_update_that_finds_it():
+    tx = dwd.add_auto_l2_to_grad(0.5, {"a": True, "b": False}, measure_every=1)
+    params = {"a": jnp.array(2.0), "b": jnp.array(2.0)}
+    state = tx.init(params)
+    for expected in (1.0, 1.0, 0.1):
+        g, state = tx.update(jax.tree.map(jnp.zeros_like, params), state, params, value=1.0)
+        chex.assert_trees_all_close(g, {"a": jnp.float32(expected), "b": jnp.float32(0)}, rtol=1e-6)
+
+
+def test_a_loss_that_is_not_a_number_is_no_stall_and_is_forgotten():
+    nan = float("nan")
+    found = applied(dwd.add_auto_l2_to_grad(measure_every=1), [1.0, nan, nan, 1.0, 1.0])
+    chex.assert_trees_all_close(found, np.float32([0.1, 0.1, 0.1, 0.1, 0.01]), rtol=1e-6)
+
+
+WRAPPED = {
+    "chain": lambda tx: optax.chain(tx, optax.sgd(0.1)),
+    "masked": lambda tx: optax.masked(tx, {"a": True}),
+    "partition": lambda tx: optax.partition({"all": tx}, {"a": "all"}),
+    "MultiSteps": lambda tx: optax.MultiSteps(tx, 1),
+    "apply_if_finite": lambda tx: optax.apply_if_finite(tx, 1),
+    "inject_hyperparams": lambda tx: optax.inject_hyperparams(dwd.add_auto_l2_to_grad)(
+        measure_every=1
+    ),
+}
+
+
+@pytest.mark.parametrize("wrap", WRAPPED.values(), ids=WRAPPED)
+def test_the_loss_reaches_it_through_wrappers(wrap):
+    tx = wrap(dwd.add_auto_l2_to_grad(measure_every=1))
+    params = {"a": THETA}
+    update = jax.jit(functools.partial(tx.update, value=1.0))
+    state = tx.init(params)
+    for _ in range(3):
+        _, state = update(params, state, params)
+    chex.assert_trees_all_close(dwd.applied_weight_decay(state), jnp.float32(0.01), rtol=1e-6)
+    with pytest.raises(ValueError, match=r"`value` is None.*value=loss\)"):
+        tx.update(params, state, params)
+
+
+def test_a_loss_of_each_example_is_refused():
+    tx = dwd.add_auto_l2_to_grad()
+    with pytest.raises(ValueError, match=r"`value` has shape \(2,\).*Pass its mean"):
+        tx.update(THETA, tx.init(THETA), THETA, value=THETA)
