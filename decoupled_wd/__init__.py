@@ -33,6 +33,7 @@ from decoupled_wd._decoupled import (
     applied_weight_decay,
     decoupled_weight_decay,
 )
+from decoupled_wd._describe import DecayRow, DecayTable, describe_decay
 from decoupled_wd._extend import extend_with_decoupled_weight_decay
 from decoupled_wd._lazy import LazyDecayState, caught_up, lazy_decay
 from decoupled_wd._like import like
@@ -102,6 +103,10 @@ __all__ = [
     "sgd_l2",
     "sgdw",
     "sgdwr",
+    # What is decayed
+    "DecayRow",
+    "DecayTable",
+    "describe_decay",
     # Other libraries
     "convert",
     "like",

@@ -1,14 +1,18 @@
-"""The command line: `python -m decoupled_wd relations`, `explain b3`, `convert --from ... --to ...`."""
+"""The command line: `python -m decoupled_wd relations`, `explain b3`, `convert --from ... --to ...`,
+`describe CHECKPOINT`."""
 
 import argparse
 import ast
+import json
 import sys
 import time
+import warnings
 from typing import Any
 
 import jax
 
-from decoupled_wd import conventions, equivalence
+from decoupled_wd import _checkpoint, conventions, equivalence, masks
+from decoupled_wd._describe import describe_decay
 
 
 def _find(names: list[str]) -> list[equivalence.Relation | equivalence.Property] | None:
@@ -97,6 +101,32 @@ def _literal(word: str) -> Any:
         return word
 
 
+def _describe(a: argparse.Namespace) -> int:
+    """Print what decays of the parameters in a checkpoint."""
+    try:
+        mask = getattr(masks, a.preset)() if a.preset else None
+        mask = mask if a.mask is None else masks.by_path(json.loads(a.mask))
+        params, which = _checkpoint.subtree(_checkpoint.read_shapes(a.checkpoint), a.subtree)
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            table = describe_decay(
+                params, mask, weight_decay=a.weight_decay, learning_rate=a.learning_rate,
+                coupling=a.coupling,
+            )  # fmt: skip
+    except json.JSONDecodeError as error:
+        example = """'{".*bias": 0}'"""
+        print(f"`--mask` is {a.mask!r}, which is no JSON: {error}. Pass such as {example}.",
+              file=sys.stderr)  # fmt: skip
+        return 2
+    except (ImportError, TypeError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(which, table, sep="\n")
+    for warning in told:
+        print(warning.message, file=sys.stderr)
+    return 0
+
+
 def main(argv: list[str] | None = None) -> int:
     """Read the command line and run it."""
     parser = argparse.ArgumentParser(prog="python -m decoupled_wd", description=__doc__)
@@ -124,6 +154,20 @@ def main(argv: list[str] | None = None) -> int:
     convert.add_argument("--from", dest="source", help="a convention, such as pytorch.AdamW")
     convert.add_argument("--to", dest="target", help="another, or a library: paper, decoupled_wd")
     convert.set_defaults(run=lambda a: _convert(a.source, a.target, a.rest))
+    describe = commands.add_parser(
+        "describe", help="print what decays of the parameters in a checkpoint, and by how much"
+    )
+    describe.add_argument("checkpoint", help="a directory that Orbax saved, or a Flax msgpack file")
+    describe.add_argument(
+        "--subtree", help="path of the parameters in it (params, if there is one; '' is all)"
+    )
+    which = describe.add_mutually_exclusive_group()
+    which.add_argument("--mask", help="""rules as JSON, such as '{".*bias": 0, "head/.*": 0.5}'""")
+    which.add_argument("--preset", choices=["matrices", "no_bias_norm_embedding"])
+    describe.add_argument("--weight-decay", type=float, default=1e-4)
+    describe.add_argument("--learning-rate", type=float)
+    describe.add_argument("--coupling", default="schedule", help="what the decay is per; see adamw")
+    describe.set_defaults(run=_describe)
     arguments, rest = parser.parse_known_args(argv)
     if rest and arguments.command != "convert":
         parser.error(f"unrecognized arguments: {' '.join(rest)}")

@@ -120,7 +120,8 @@ def adamw(
         weight_decay: lambda, in the unit that `coupling` gives it; 0 or more; a number, traced or
             not, or a callable of the step.
         mask: which leaves decay: bools or multipliers as a tree like the parameters, a prefix of one,
-            or a function of the parameters that gives one; None is every leaf.
+            a function of the parameters that gives one, or rules (`masks.by_path`) or a preset
+            (`masks.matrices`); None is every leaf.
         nesterov: look ahead by one step of the first moment (NAdamW).
         schedule: eta_t, a multiplier that peaks at 1, and no learning rate: one that peaks at 1e-3
             makes every step a thousand times smaller, and nothing warns of it. A number or a

@@ -54,7 +54,8 @@ def add_auto_l2_to_grad(
         weight_decay: $\lambda'$, 0 or more; a number, traced or not, or a callable of the step.
         mask: which leaves; as in `add_l2_to_grad`.
         measure_every: n, steps between measurements, an integer, 1 or more.
-        refractory: 0 or more, in units of steps times $\lambda'_t$.
+        refractory: 0 or more, in units of steps times $\lambda'_t$; a period in epochs times learning
+            rate is to be multiplied by the steps of an epoch and divided by the learning rate.
 
     Returns:
         A transformation whose `update` needs the loss as an extra argument:
@@ -105,7 +106,7 @@ def add_auto_l2_to_grad(
             best=jnp.where(now, jnp.fmin(state.best, state.previous), state.best),
         )
 
-    def init(params: Params) -> AutoL2State:
+    def init(params: Params) -> optax.OptState:
         def first(count: jax.Array, rate: jax.Array) -> AutoL2State:
             # Each an array of its own, for donation, and varying over devices as the rate does.
             drops, dropped_at = (jnp.zeros_like(rate, jnp.int32) for _ in range(2))
@@ -121,7 +122,7 @@ def add_auto_l2_to_grad(
         *,
         value: Any = None,
         **extra_args: Any,
-    ) -> tuple[Updates, AutoL2State]:
+    ) -> tuple[Updates, optax.OptState]:
         del extra_args
         _tree.check_state(state, "dropped_at")
         measured = measure(state, _as_loss(value))

@@ -33,8 +33,9 @@ def add_l2_to_grad(
 
     Args:
         weight_decay: $\lambda'$, 0 or more; a number, traced or not, or a callable of the step.
-        mask: which leaves; bools or multipliers as a tree like the parameters, a prefix of one, or
-            a function of the parameters that gives one. None is every leaf.
+        mask: which leaves; bools or multipliers as a tree like the parameters, a prefix of one, a
+            function of the parameters that gives one, or rules (`masks.by_path`) or a preset
+            (`masks.matrices`). None is every leaf.
         toward: $\theta_{ref}$, a tree like the parameters; zero if None.
 
     Returns:

@@ -1,5 +1,6 @@
 """Steps of other libraries that Optax has not."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -90,9 +91,142 @@ def scale_by_adamax(
     return optax.GradientTransformation(init, update)
 
 
-def scale_by_rmsprop(
-    decay: Number, eps: Number, eps_in_sqrt: bool, centered: bool
+def scale_by_adagrad(
+    initial_accumulator_value: Number, eps: Number, eps_in_sqrt: bool
 ) -> optax.GradientTransformation:
-    """Optax's two, by the argument that RMSprop has in other libraries."""
-    scale = optax.scale_by_stddev if centered else optax.scale_by_rms
-    return scale(decay, eps, eps_in_sqrt=eps_in_sqrt)
+    """`optax.scale_by_rss`, or with eps beside the root, as PyTorch has it."""
+    if eps_in_sqrt:
+        return optax.scale_by_rss(initial_accumulator_value, eps)
+
+    def init(params: Params) -> optax.ScaleByRssState:
+        return optax.ScaleByRssState(optax.tree.full_like(params, initial_accumulator_value))
+
+    def update(
+        updates: Updates, state: Any, params: Params | None = None
+    ) -> tuple[Updates, optax.ScaleByRssState]:
+        del params
+        _tree.check_state(state, "sum_of_squares")
+
+        def leaf(g: jax.Array, total: jax.Array) -> tuple[jax.Array, ...]:
+            total = total + _moments.squared_norm(g)
+            return _moments.adam_ratio(g, total, eps, 0.0), total
+
+        updates, total = _tree.map_leaves_with_state(
+            leaf, updates, sum_of_squares=state.sum_of_squares
+        )
+        return updates, optax.ScaleByRssState(total)
+
+    return optax.GradientTransformation(init, update)
+
+
+def _scale_by_moments(
+    b1: Number,
+    b2: Number,
+    direction: Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array],
+) -> optax.GradientTransformation:
+    """Adam's moments, and `direction(g, m, v, t)` at step t = 1, 2, ..."""
+    _check.check_beta("b1", b1)
+    _check.check_beta("b2", b2)
+
+    def init(params: Params) -> optax.ScaleByAdamState:
+        mu, nu = _tree.zeros_like(params, "mu", None), _tree.zeros_like(params, "nu", None)
+        return optax.ScaleByAdamState(jnp.zeros([], jnp.int32), mu, nu)
+
+    def update(
+        updates: Updates, state: Any, params: Params | None = None
+    ) -> tuple[Updates, optax.ScaleByAdamState]:
+        del params
+        _tree.check_state(state, "nu")
+        count = optax.safe_increment(state.count)
+
+        def leaf(g: jax.Array, m: jax.Array, v: jax.Array) -> tuple[jax.Array, ...]:
+            m = _moments.moving_average(g, m, b1)
+            v = _moments.moving_average(_moments.squared_norm(g), _moments.real_part(v), b2)
+            return direction(g, m, v, count), m, v
+
+        updates, mu, nu = _tree.map_leaves_with_state(leaf, updates, mu=state.mu, nu=state.nu)
+        return updates, optax.ScaleByAdamState(count, mu, nu)
+
+    return optax.GradientTransformation(init, update)
+
+
+def _correction(b: Number, t: jax.Array, x: jax.Array) -> jax.Array:
+    return _tree.cast(_moments.bias_correction(b, t), x.dtype)
+
+
+def scale_by_nadamw(b1: Number, b2: Number, eps: Number) -> optax.GradientTransformation:
+    """timm's NAdamW: m one step ahead, and both of its terms corrected alike."""
+
+    def direction(g: jax.Array, m: jax.Array, v: jax.Array, t: jax.Array) -> jax.Array:
+        ahead = _moments.moving_average(g, m, b1) / _correction(b1, t, m)
+        return _moments.adam_ratio(ahead, v / _correction(b2, t, v), eps, 0.0)
+
+    return _scale_by_moments(b1, b2, direction)
+
+
+def scale_by_radam(
+    b1: Number, b2: Number, eps: Number, eps_placement: str
+) -> optax.GradientTransformation:
+    """RAdam, arXiv 1908.03265; Optax's has eps after the bias correction alone."""
+    rho_inf = 2 / (1 - b2) - 1
+
+    def direction(g: jax.Array, m: jax.Array, v: jax.Array, t: jax.Array) -> jax.Array:
+        del g
+        m_hat, correction = m / _correction(b1, t, m), _correction(b2, t, v)
+        rho = rho_inf - 2 * t * (1 - correction) / correction
+        known = jnp.where(rho > 5, rho, 5.0)  # Of less, the root is imaginary.
+        r = jnp.sqrt((known - 4) * (known - 2) * rho_inf / ((rho_inf - 4) * (rho_inf - 2) * known))
+        if eps_placement == "before":
+            adaptive = jnp.sqrt(correction) * _moments.adam_ratio(m_hat, v, eps, 0.0)
+        else:
+            adaptive = _moments.adam_ratio(m_hat, v / correction, eps, 0.0)
+        return jnp.where(rho > 5, r * adaptive, m_hat)
+
+    return _scale_by_moments(b1, b2, direction)
+
+
+class ScaleByAdanState(NamedTuple):
+    """Moments of the gradient, of its change, and of both squared; and the last gradient."""
+
+    count: jax.Array
+    mu: Updates
+    change: Updates
+    nu: Updates
+    gradient: Updates
+
+
+def scale_by_adan(b1: Number, b2: Number, b3: Number, eps: Number) -> optax.GradientTransformation:
+    """Adan, arXiv 2208.06677, Algorithm 1 with 1 - beta for each beta.
+
+    `optax.scale_by_adan` multiplies the change by 1 - b2 where this, as the paper, does by b2.
+    """
+    for name, b in (("b1", b1), ("b2", b2), ("b3", b3)):
+        _check.check_beta(name, b)
+
+    def init(params: Params) -> ScaleByAdanState:
+        zeros = (_tree.zeros_like(params, "mu", None) for _ in range(4))
+        return ScaleByAdanState(jnp.zeros([], jnp.int32), *zeros)
+
+    def update(
+        updates: Updates, state: Any, params: Params | None = None
+    ) -> tuple[Updates, ScaleByAdanState]:
+        del params
+        _tree.check_state(state, "change")
+        t = optax.safe_increment(state.count)
+
+        def leaf(
+            g: jax.Array, m: jax.Array, v: jax.Array, n: jax.Array, before: jax.Array
+        ) -> tuple[jax.Array, ...]:
+            change = jnp.where(state.count == 0, jnp.zeros_like(g), g - before)
+            m, v = _moments.moving_average(g, m, b1), _moments.moving_average(change, v, b2)
+            squared = _moments.squared_norm(_moments.momentum(g, change, b2))
+            n = _moments.moving_average(squared, _moments.real_part(n), b3)
+            ahead = _moments.momentum(m / _correction(b1, t, m), v / _correction(b2, t, v), b2)
+            return _moments.adam_ratio(ahead, n / _correction(b3, t, n), eps, 0.0), m, v, n, g
+
+        updates, *of_state = _tree.map_leaves_with_state(
+            leaf, updates, mu=state.mu, change=state.change, nu=state.nu, gradient=state.gradient
+        )
+        return updates, ScaleByAdanState(t, *of_state)
+
+    return optax.GradientTransformation(init, update)

@@ -59,7 +59,8 @@ def extend_with_decoupled_weight_decay(
         tx: an optimizer as `optax.adam(1e-3)` makes it.
         weight_decay: lambda, in the unit that `coupling` gives it; 0 or more; a number, traced or
             not, or a callable of the step.
-        mask: which leaves decay; a tree of bools or multipliers, a prefix, or a function.
+        mask: which leaves decay; a tree of bools or multipliers, a prefix, a function, or rules, as
+            in `adamw`.
         coupling: what the decay is per; see `adamw`.
         learning_rate: alpha, which `"learning_rate"` and `"corrected"` need and only they use.
         schedule: eta_t, for all but `"none"`.

@@ -22,9 +22,7 @@ class LazyDecayState(NamedTuple):
     to remove, 1 - prod(1 - d_s), float32 (float64 beside 64-bit parameters)."""
 
 
-def lazy_decay(
-    weight_decay: NumberOrSchedule, mask: Mask = None
-) -> optax.GradientTransformation:
+def lazy_decay(weight_decay: NumberOrSchedule, mask: Mask = None) -> optax.GradientTransformation:
     r"""Decay a row only in steps that update it, then by all that it missed: decay for embeddings.
 
     $$\text{row touched:}\quad u \leftarrow u + \Big(1 - \prod_{s=t_0+1}^{t} (1 - d_s)\Big) \theta,
@@ -91,7 +89,9 @@ def lazy_decay(
             strength = _tree.cast(rate, touched.dtype) * _tree.like(multiplier, touched)
             return strength * jnp.ones_like(touched)
 
-        def settle(touched: jax.Array, decay: jax.Array, pending: jax.Array) -> tuple[jax.Array, ...]:
+        def settle(
+            touched: jax.Array, decay: jax.Array, pending: jax.Array
+        ) -> tuple[jax.Array, ...]:
             # As what is removed and not as what is left: 1 - (1 - d) has few digits of a small d.
             touched, decay = (_tree.cast(x, pending.dtype) for x in (touched, decay))
             owed = pending + decay * (1 - pending)
@@ -108,7 +108,7 @@ def lazy_decay(
             settle, touched, decay=decays, pending=state.pending
         )
         updates = _tree.map_leaves(remove, updates, extra=owed, params=params)
-        count = optax.safe_increment(state.count)
+        count = jnp.asarray(optax.safe_increment(state.count))
         return updates, LazyDecayState(count, rate.astype(jnp.float32), pending)
 
     return optax.GradientTransformation(init, update)
@@ -132,7 +132,7 @@ def caught_up(params: Params, state: Any) -> Params:
         A tree like `params`, of the same dtypes.
 
     Raises:
-        ValueError: the state holds no `LazyDecayState`.
+        ValueError: the state holds no `LazyDecayState`, or one of other parameters.
 
     Example:
         >>> import jax.numpy as jnp
@@ -153,16 +153,31 @@ def caught_up(params: Params, state: Any) -> Params:
             "state of an optimizer with `lazy_decay`; in Flax, `train_state.opt_state`."
         )
 
-    def catch_up(pending: Any, theta: Any) -> Any:
-        if _tree.is_absent(pending):
-            return theta
-        kept = 1 - _tree.cast(pending, _tree.widen(theta).dtype)
-        kept = jnp.expand_dims(kept, range(jnp.ndim(kept), jnp.ndim(theta)))
-        return _tree.cast(_tree.widen(theta) * kept, jnp.result_type(theta))
-
     for node in found:
-        params = jax.tree.map(catch_up, node.pending, params, is_leaf=_tree.is_absent)
+        try:
+            params = jax.tree.map(_catch_up, node.pending, params, is_leaf=_tree.is_leaf)
+        except ValueError:
+            raise ValueError(
+                "`params` are not those that `state` goes with: they differ in structure or in the "
+                "length of their leading axes. Pass parameters and state of the same step."
+            ) from None
     return params
+
+
+def _catch_up(pending: Any, theta: Any) -> Any:
+    """One leaf; in an NNX state the array in each is in a Variable."""
+    if _tree.is_absent(pending):
+        return theta
+    (owed,) = jax.tree.leaves(pending)
+
+    def leaf(x: Any) -> jax.Array:
+        if jnp.shape(x)[: owed.ndim] != owed.shape:
+            raise ValueError
+        kept = _tree.cast(1 - owed, _tree.widen(x).dtype)
+        kept = jnp.expand_dims(kept, range(kept.ndim, jnp.ndim(x)))
+        return _tree.cast(_tree.widen(x) * kept, jnp.result_type(x))
+
+    return jax.tree.map(leaf, theta)
 
 
 def _touched(u: Any) -> jax.Array:

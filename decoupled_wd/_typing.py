@@ -15,6 +15,6 @@ Schedule: TypeAlias = Callable[[jax.Array], ArrayLike]
 """A function of the 0-based step count; the first update sees `schedule(0)`."""
 NumberOrSchedule: TypeAlias = Number | Schedule
 Mask: TypeAlias = PyTree | Callable[[Params], PyTree] | None
-"""One bool or multiplier a leaf (or a prefix of that tree), or a function of the parameters that
-gives it."""
+"""One bool or multiplier a leaf (or a prefix of that tree), a function of the parameters that gives
+it, or rules and presets as `decoupled_wd.masks` makes them."""
 DType: TypeAlias = Any

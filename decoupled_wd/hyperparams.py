@@ -193,8 +193,8 @@ def weight_decay_of_timescale(
 
     Args:
         timescale: $\tau$, more than one step; in epochs where `steps_per_epoch` is given, and in whole
-            runs where that is all the steps of the run. Wang and Aitchison found the best between one
-            epoch and all the epochs of the run.
+            runs where that is all the steps of the run. Wang and Aitchison advise one epoch to all
+            the epochs of the run.
         steps_per_epoch: n; positive.
         learning_rate: $\alpha$, for a decay per unit of it; positive.
 

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -87,8 +88,9 @@ def by_path(
         >>> mask = by_path({".*bias": False, "head/.*": 0.5})
         >>> mask
         masks.by_path({'.*bias': False, 'head/.*': 0.5})
-        >>> params = {"body": {"bias": jnp.ones(1), "kernel": jnp.ones(2)}, "head": {"kernel": jnp.ones(2)}}
-        >>> [(row.path, row.multiplier) for row in dwd.describe_decay(params, mask)]
+        >>> layer = {"bias": jnp.ones(1), "kernel": jnp.ones(2)}
+        >>> table = dwd.describe_decay({"body": layer, "head": {"kernel": jnp.ones(2)}}, mask)
+        >>> [(row.path, row.multiplier) for row in table]
         [('body/bias', 0.0), ('body/kernel', 1.0), ('head/kernel', 0.5)]
     """
     if not isinstance(rules, Mapping):
@@ -99,8 +101,8 @@ def by_path(
     _check.check_bool("strict", strict)
     if otherwise is not None and strict:
         raise ValueError(
-            f"`otherwise` is {otherwise!r} and `strict` is True, which makes an error of every leaf that "
-            "`otherwise` is for: pass one of them."
+            f"`otherwise` is {otherwise!r} and `strict` is True, which makes an error of every leaf "
+            "that `otherwise` is for: pass one of them."
         )
     if not (otherwise is None or isinstance(otherwise, Preset)):
         _check_multiplier("otherwise", otherwise)
@@ -154,10 +156,11 @@ def matrices(*, stacked: int | Mapping[str, int] = 0) -> Preset:
 
     $$m = [\text{rank} - \text{stacked} \ge 2] \cdot [\text{name is not that of a bias or a norm}]$$
 
-    Names decide with the rank, because a bias of several heads has rank 2, and so has every bias of layers
-    that a scan or vmap stacks in one array. Off by name: last names like `bias`, `b`, `beta`, `offset`,
-    `scale`, `gamma`; `weight` or `w` in a layer called `norm`, `ln_1` and the like. Without `stacked`, a
-    stacked vector of another name, such as `A_log`, counts as a matrix. The multiplier has no unit.
+    Names decide with the rank, because a bias of several heads has rank 2, and so has every bias of
+    layers that a scan or vmap stacks in one array. Off by name: last names like `bias`, `b`, `beta`,
+    `offset`, `scale`, `gamma`; `weight` or `w` in a layer called `norm`, `ln_1` and the like. Without
+    `stacked`, a stacked vector of another name, such as `A_log`, counts as a matrix. The multiplier
+    has no unit.
 
     Args:
         stacked: number of leading axes that stack layers and do not count for the rank: of every leaf,
@@ -174,9 +177,10 @@ def matrices(*, stacked: int | Mapping[str, int] = 0) -> Preset:
     Example:
         >>> import jax.numpy as jnp
         >>> import decoupled_wd as dwd
-        >>> params = {"bias": jnp.ones((12, 8)), "kernel": jnp.ones((12, 8, 8)), "gain": jnp.ones((12, 8))}
-        >>> [row.multiplier for row in dwd.describe_decay(params, matrices())]  # "gain" passes
-        [0.0, 1.0, 1.0]
+        >>> bias, kernel = jnp.ones((12, 8)), jnp.ones((12, 8, 8))  # of 12 layers
+        >>> params = {"A_log": bias, "bias": bias, "kernel": kernel}
+        >>> [row.multiplier for row in dwd.describe_decay(params, matrices())]
+        [1.0, 0.0, 1.0]
         >>> [row.multiplier for row in dwd.describe_decay(params, matrices(stacked=1))]
         [0.0, 0.0, 1.0]
     """
@@ -335,9 +339,9 @@ def _checked(pattern: Any, value: Any) -> Any:
         return value
     if compiled.groups != 1:
         raise ValueError(
-            f"`rules` at {pattern!r} has one multiplier a layer, and its pattern {compiled.groups} groups: "
-            r"one is needed, where the number of the layer stands, as in r'layers_(\d+)/.*'. Layers "
-            "that are stacked in one array have no number in their path: give them one multiplier."
+            f"`rules` at {pattern!r} has one multiplier a layer, and its pattern {compiled.groups} "
+            r"groups: one is needed, where the number of the layer stands, as in r'layers_(\d+)/.*'. "
+            "Layers that are stacked in one array have no number there: give them one multiplier."
         )
     for index, multiplier in enumerate(value):
         _check_multiplier("rules", multiplier, at=f" at {pattern!r}, layer {index},")
@@ -358,7 +362,7 @@ def _checked_stacked(stacked: Any) -> int | tuple[tuple[str, int], ...]:
 
 
 def _resolved(mask: Rules | Preset, params: Params) -> Any:
-    """A multiplier for every array and absent leaf of the parameters, as a prefix of them."""
+    """A multiplier for every leaf of the parameters, False where nothing can decay, as a prefix."""
     keyed, treedef = _tree.flatten_arrays(params)
     leaves = [(_tree.path_name(path), leaf) for path, leaf in keyed]
     paths = [path for path, _ in leaves]
@@ -370,7 +374,7 @@ def _resolved(mask: Rules | Preset, params: Params) -> Any:
     missed = [
         path
         for (path, leaf), match in zip(leaves, found, strict=True)
-        if match is None and not _tree.is_absent(leaf)
+        if match is None and _tree.is_inexact(leaf)
     ]
     if rules.strict and missed:
         raise ValueError(
@@ -378,7 +382,7 @@ def _resolved(mask: Rules | Preset, params: Params) -> Any:
             "each, or '.*' as the last one."
         )
     return treedef.unflatten(
-        _otherwise(rules.otherwise, path, leaf) if match is None else match[0]
+        _tree.is_inexact(leaf) and (match[0] if match else _otherwise(rules.otherwise, path, leaf))
         for (path, leaf), match in zip(leaves, found, strict=True)
     )
 
@@ -435,7 +439,11 @@ def _near_misses(pattern: str, paths: list[str]) -> str:
     parts = [path for path in paths if re.search(pattern, path)]
     if parts:
         inner = pattern.removeprefix("^").removesuffix("$")
-        wider = f".*({inner}).*" if "|" in inner else f".*{inner}.*"
+        inner = f"({inner})" if "|" in inner else inner
+        before, after = (
+            "" if fixed else ".*" for fixed in (pattern.startswith("^"), pattern.endswith("$"))
+        )
+        wider = f"{before}{inner}{after}"
         advice = f": write {wider!r}" if any(re.fullmatch(wider, path) for path in paths) else ""
         return f"It matches a part of {_tree.listed(parts)}{advice}."
     # A word may be spelt wrongly at the end of a long path, so that every end of each is compared.
@@ -449,9 +457,7 @@ def _near_misses(pattern: str, paths: list[str]) -> str:
 
 
 def _otherwise(otherwise: Any, path: str, leaf: Any) -> Any:
-    if not isinstance(otherwise, Preset):
-        return otherwise
-    return _tree.is_absent(leaf) or _decays(otherwise, path, leaf)
+    return _decays(otherwise, path, leaf) if isinstance(otherwise, Preset) else otherwise
 
 
 # A leaf's last name, or a layer's and a leaf's, in lower case. Each stands for what is named so in Flax
@@ -475,7 +481,7 @@ _OFF = {
 
 
 def _decays(preset: Preset, path: str, leaf: Any) -> bool:
-    axes, rank = _stacked_axes(preset, path), getattr(leaf, "ndim", 0)
+    axes, rank = _stacked_axes(preset, path), jnp.ndim(leaf)
     if axes > rank:
         raise ValueError(
             f"`stacked` says that layers are stacked along {axes} axes{_tree.place(path)}, which has "

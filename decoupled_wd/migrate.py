@@ -16,7 +16,8 @@ a fresh one, and training continues as if nothing had happened:
 | PyTorch's AdamW, Adam, SGD | `to_pytorch` | `adamw`, `adam_l2`, `sgd_l2`, as above |
 | ... with `amsgrad=True` | `to_pytorch` | `amsgradw`, `amsgrad_l2`, `variant="pytorch"` |
 | Keras' Adam and AdamW | `to_keras` | `adamw`, `eps_placement="before"` |
-| Keras' SGD | `to_keras` | `sgdw`, `learning_rate_in_buffer=True` |
+| ... with `amsgrad=True` | `to_keras` | `amsgradw`, `variant="keras"` |
+| Keras' SGD, Lion | `to_keras` | `sgdw`, `learning_rate_in_buffer=True`; `lionw` |
 
 Neither PyTorch nor Keras is imported. What belongs to no moment does not move: the learning rate, its
 scheduler and all other settings are those of the optimizer that is written to.
@@ -42,7 +43,6 @@ _COUNTERS = {
     **dict.fromkeys(_STATES_WITH_MOMENTS[:3], "count"),
     "ScaleByScheduleState": "count",
     "WrappedScheduleState": "count",
-    "WeightDecaySchedule": "count",
     "InjectHyperparamsState": "count",
     "InjectStatefulHyperparamsState": "count",
     "AddNoiseState": "count",
@@ -50,6 +50,7 @@ _COUNTERS = {
     "ConditionallyMaskState": "step",
     "MultiStepsState": "gradient_step",
     "AddL2ToGradState": "count",
+    "AutoL2State": "count",
     "DecoupledWeightDecayState": "count",
     "LazyDecayState": "count",
 }
@@ -136,10 +137,7 @@ def from_optax(state: Any) -> Moments:
         elif owner not in _STATES_WITH_MOMENTS:
             lost.append(f"{owner}.{_tree.path_name(path)}")
         elif at in found[field]:
-            raise ValueError(
-                f"`state` holds `{field}`{_tree.place(at)} twice, as of two optimizers in one chain. "
-                "Pass the part of it that holds the one you mean."
-            )
+            raise _twice(field, at)
         else:
             found[field][at] = _array(leaf)
         return leaf
@@ -199,12 +197,21 @@ def to_optax(moments: Moments, state: Any) -> Any:
         if owner not in _STATES_WITH_MOMENTS:
             return leaf
         value = _take(given, field, at, _array(leaf).shape)
+        if (field, at) in placed:
+            raise _twice(field, at)
         placed.add((field, at))
         return jax.tree.map(lambda x: jnp.array(value, x.dtype), leaf)
 
     new = _map_state(fill, state)
     _check_all_placed(given, placed, "state")
     return new
+
+
+def _twice(field: str, at: str) -> ValueError:
+    return ValueError(
+        f"`state` holds `{field}`{_tree.place(at)} twice, as of two optimizers in one chain. Pass the "
+        "part of it that holds the one you mean."
+    )
 
 
 def _map_state(
@@ -365,12 +372,17 @@ def _pytorch_parameters(state_dict: Any, names: Sequence[str] | None) -> list[tu
     return [(index, name, group) for (index, group), name in zip(rows, names, strict=True)]
 
 
+def _copied(value: Any) -> np.ndarray:
+    # In two steps: `np.array` asks for a copy in a way that neither library understands.
+    return np.asarray(value).copy()
+
+
 def _numpy(key: str, name: str, value: Any) -> np.ndarray:
     """A tensor of any device as a NumPy array, bfloat16 as float32."""
     if hasattr(value, "detach"):
         value = value.detach().cpu()
         value = value.float() if "bfloat16" in str(value.dtype) else value
-    array = np.array(value)
+    array = _copied(value)
     if np.iscomplexobj(array):
         raise TypeError(
             f"`state_dict` holds a complex {key!r} for {name!r}: PyTorch averages the squares of real "
@@ -402,20 +414,23 @@ def from_keras(optimizer: Any, weights: Sequence[Any]) -> Moments:
             gradient accumulator; weights whose names collide; an optimizer without moments.
 
     Example:
-        >>> from types import SimpleNamespace as Variable
+        >>> class Variable:  # What is read of Keras' own.
+        ...     def __init__(self, path, value):
+        ...         self.path, self.name, self.value = path, path, value
+        ...     def __array__(self, dtype=None, copy=None):
+        ...         return np.array(self.value)
         >>> class SGD:
-        ...     variables = [Variable(name="iteration", numpy=lambda: np.array(7)),
-        ...                  Variable(name="dense_kernel_momentum", numpy=lambda: np.array([2.0]))]
-        >>> from_keras(SGD(), [Variable(path="dense/kernel")])
-        Moments(count=7, mu=None, nu=None, nu_max=None, trace={'dense/kernel': array([-2.])})
+        ...     variables = [Variable("iteration", 7), Variable("fc_kernel_momentum", [2.0])]
+        >>> from_keras(SGD(), [Variable("fc/kernel", [1.0])])
+        Moments(count=7, mu=None, nu=None, nu_max=None, trace={'fc/kernel': array([-2.])})
     """
     count, found = None, {field: {} for field in _FIELDS}
     for variable, slot in zip(optimizer.variables, _keras_slots(optimizer, weights), strict=True):
         if slot == "iteration":
-            count = int(variable.numpy())
+            count = int(np.asarray(variable))
         elif slot != "learning_rate":
             field, path = slot
-            found[field][path] = _keras_sign(field) * variable.numpy()
+            found[field][path] = _keras_sign(field) * _copied(variable)
     return Moments(count, **{k: v or None for k, v in found.items()})
 
 
@@ -453,7 +468,7 @@ def to_keras(moments: Moments, optimizer: Any, weights: Sequence[Any]) -> list[n
         if slot == "iteration":
             new.append(np.array(_count(moments), variable.dtype))
         elif slot == "learning_rate":
-            new.append(variable.numpy())
+            new.append(_copied(variable))
         else:
             field, path = slot
             value = np.array(_take(given, field, path, tuple(variable.shape)), variable.dtype)

@@ -158,7 +158,7 @@ def test_sgd_l2_is_algorithm_1(name, in_buffer):
     )
 
 
-@pytest.mark.parametrize("variant", ["paper", "pytorch", "optax"])
+@pytest.mark.parametrize("variant", ["paper", "pytorch", "optax", "keras"])
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_amsgrad_is_its_algorithm(name, variant):
     eta = SCHEDULES[name]

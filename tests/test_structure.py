@@ -80,8 +80,9 @@ def describe(node, params):
     """Class names, field names and dtypes."""
     if isinstance(node, dict):
         of_rows = node["kernel"].ndim == 1
-        like = jax.eval_shape(lambda tree: jax.tree.map(jax.vmap(jnp.sum), tree), params) if of_rows else params
-        chex.assert_trees_all_equal_shapes_and_dtypes(node, like)
+        if of_rows:
+            params = jax.eval_shape(lambda tree: jax.tree.map(jax.vmap(jnp.sum), tree), params)
+        chex.assert_trees_all_equal_shapes_and_dtypes(node, params)
         return "rows" if of_rows else "params"
     if not isinstance(node, tuple):
         chex.assert_shape(node, ())
@@ -119,6 +120,7 @@ VALUES = {
         None,
         {"bias": False, "kernel": True},
         {"bias": 0.0, "kernel": 2.0},
+        dwd.masks.by_path({"bias": 0.0}),
         lambda params: jax.tree.map(lambda x: x.ndim > 1, params),
     ],
     "toward": [None, small_params()],
@@ -188,9 +190,10 @@ FLOORS = [
         "conventions",
     ],
     [
-        "masks", "_add_penalty", "_coupled", "_auto_l2", "_lazy", "_decoupled", "_precision", "_scaling", "_restarts",
+        "masks", "_add_penalty", "_coupled", "_auto_l2", "_lazy", "_decoupled", "_precision",
+        "_scaling", "_restarts",
     ],
-    ["_rate", "_alias", "_extend", "_directions", "_like"],
+    ["_rate", "_describe", "_alias", "_extend", "_directions", "_like"],
     [
         "equivalence._relation", "equivalence._problems", "equivalence._rows._chains",
         *(f"equivalence._rows.{theme}" for theme in (
@@ -200,7 +203,7 @@ FLOORS = [
         "equivalence._rows", "equivalence._catalogue", "equivalence._check", "equivalence._render",
         "equivalence._compare", "equivalence._fit", "equivalence", "diagnostics", "migrate", "sweep",
     ],
-    ["plots", "__main__"],
+    ["plots", "_checkpoint", "__main__"],
 ]  # fmt: skip
 """Each module above what may import it, floor by floor, as the design lists them."""
 
@@ -252,7 +255,7 @@ def test_a_module_imports_only_from_below(module):
 def test_the_package_needs_jax_and_optax_alone(module):
     path = modules().get(module, PACKAGE / "__init__.py")
     roots = {name.partition(".")[0] for name in imports(path)}
-    extras = {"matplotlib"} if module == "plots" else set()
+    extras = {"plots": {"matplotlib"}, "_checkpoint": {"flax", "orbax"}}.get(module, set())
     assert roots <= RUN_TIME | {"decoupled_wd"} | extras | set(sys.stdlib_module_names)
 
 

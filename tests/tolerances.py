@@ -3,11 +3,15 @@
 RELATIVE = {
     # Float64 rounding over 300 steps in closed loop; a wrong line of an algorithm is above 1e-6.
     "reference": 1e-12,
+    # Float64 parameters, and beside them a number that the library keeps in float32.
+    "a float32 rate": 1e-6,
     # What the catalogue promises (measured: below 2e-15), and what a mutant must exceed.
     "relation": 1e-10,
     "mutant": 1e-6,
     # What a separation's witness must show: a gap that is no rounding in any precision.
     "separation": 1e-3,
+    # A few float32 roundings of one number: half an ulp is 6e-8.
+    "float32": 5e-7,
     # A float32 cosine of an argument that is itself rounded: pi T_cur / T_i to half an ulp of pi.
     "float32 cosine": 3e-7,
     # A float32 power gamma**t relative to float64, t up to 100: gamma is rounded first, t/2 ulp.

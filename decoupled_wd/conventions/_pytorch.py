@@ -14,20 +14,19 @@ _GRADIENT = (
 )
 
 
-def _adam(name: str, amsgrad: bool) -> Convention:
-    decoupled = name == "AdamW"
+def _adam(name: str, decoupled: bool, amsgrad: bool) -> Convention:
+    options = {} if name == "AdamW" else {"decoupled_weight_decay": decoupled}
     return Convention(
-        name=f"pytorch.{name}", options={"amsgrad": amsgrad},
+        name=f"pytorch.{name}", options={**options, "amsgrad": amsgrad},
         direction="amsgrad" if amsgrad else "adam",
         form="first" if decoupled else "coupled", unit=LEARNING_RATE if decoupled else None,
         arguments=_BETAS,
         defaults={
-            **_BETAS_DEFAULTS, "lr": 1e-3, "weight_decay": 1e-2 if decoupled else 0,
-            "amsgrad": False,
+            **_BETAS_DEFAULTS, "lr": 1e-3, "amsgrad": False,
+            **({"weight_decay": 1e-2} if name == "AdamW" else {"decoupled_weight_decay": False}),
         },
         fixed={"variant": "pytorch"} if amsgrad else {}, inert=_INERT,
-        note="" if decoupled else f"{_GRADIENT} `decoupled_weight_decay=True` makes it AdamW.",
-        source=_RUN,
+        note="" if decoupled else _GRADIENT, source=_RUN,
     )  # fmt: skip
 
 
@@ -54,7 +53,8 @@ def _dozat(name: str, decoupled: bool) -> Convention:
 
 
 PYTORCH_RECORDS = (
-    *(_adam(name, amsgrad) for name in ("AdamW", "Adam") for amsgrad in (False, True)),
+    *(_adam("AdamW", True, amsgrad) for amsgrad in (False, True)),
+    *(_adam("Adam", decoupled, amsgrad) for decoupled in (False, True) for amsgrad in (False, True)),
     *(_dozat(name, decoupled) for name in ("NAdam", "RAdam") for decoupled in (False, True)),
     Convention(
         name="pytorch.SGD", direction="momentum", form="coupled", unit=None,

@@ -85,24 +85,19 @@ def _radam(h: Mapping[str, Any]) -> str:
     return f"r_t m̂/(√v̂ + {_EPS[h['eps_placement']]}) where ρ_t > 5, and m̂ before"
 
 
-def _rmsprop(h: Mapping[str, Any]) -> str:
-    root = "√(v − m²)" if h["centered"] else "√v"
-    u = f"g/({root} + ε)"
-    return f"b, b ← β b + {u}" if h["momentum"] else u
-
-
 def _adamax(h: Mapping[str, Any]) -> str:
     return "m̂/n, n ← max(β₂n, |g| + ε)" if h["eps_in_max"] else "m̂/(n + ε), n ← max(β₂n, |g|)"
 
 
 def _rmsprop(h: Mapping[str, Any]) -> str:
-    spread = "(v − mean(g)²" if h["centered"] else "(v"
-    root = f"√{spread} + ε)" if h["eps_in_sqrt"] else f"(√{spread}) + ε)"
+    v = "v − mean(g)²" if h["centered"] else "v"
+    root = f"√({v} + ε)" if h["eps_in_sqrt"] else f"(√({v}) + ε)"
     return _momentum(h).replace("g", f"g/{root}")
 
 
 def _adagrad(h: Mapping[str, Any]) -> str:
-    return "g/√(Σg² + ε)" if h["eps_in_sqrt"] else "g/(√Σg² + ε)"
+    u = "g/√(Σg² + ε)" if h["eps_in_sqrt"] else "g/(√Σg² + ε)"
+    return f"{u}/(1 + fall t)" if h["lr_decay"] else u
 
 
 _NADAM = "(μ₊m/(1 − Πμ μ₊) + (1−μ)g/(1 − Πμ))/(√v̂ + ε), μ = β₁(1 − ½ 0.96^(ψt)), μ₊ the next"
@@ -114,7 +109,7 @@ _BUFFER = {
     "dampen_first": True,
     "learning_rate_in_buffer": False,
 }
-_OPTAX_ALONE = (
+OPTAX_STEPS = (
     "optax.adan", "optax.contrib.acprop", "optax.contrib.ademamix",
     "optax.contrib.simplified_ademamix", "optax.contrib.sophia", "optax.contrib.galore",
 )  # fmt: skip
@@ -125,19 +120,28 @@ DIRECTIONS: Mapping[str, Direction] = {
     "nadam": Direction(
         lambda h: _NADAM, {"b1": 0.9, "b2": 0.999, "eps": 1e-8, "momentum_decay": 4e-3}
     ),
+    "nadamw": Direction(
+        lambda h: "(β₁m + (1−β₁)g)/(1−β₁ᵗ)/(√v̂ + ε)", {"b1": 0.9, "b2": 0.999, "eps": 1e-8}
+    ),
+    "radam": Direction(_radam, {"b1": 0.9, "b2": 0.999, "eps": 1e-8, "eps_placement": "after"}),
+    "adan": Direction(
+        lambda h: "(m̂ + β₂ v̂)/(√n̂ + ε), v of Δ = g_t − g_(t−1), n of (g + β₂ Δ)²",
+        {"b1": 0.98, "b2": 0.92, "b3": 0.99, "eps": 1e-8},
+    ),
     "adamax": Direction(_adamax, {"b1": 0.9, "b2": 0.999, "eps": 1e-8, "eps_in_max": True}),
     "momentum": Direction(_momentum, _BUFFER),
     "rmsprop": Direction(
-        _rmsprop, {"decay": 0.9, "eps": 1e-8, "eps_in_sqrt": True, "centered": False, **_BUFFER}
+        _rmsprop, {"decay": 0.9, "eps": 1e-8, "eps_in_sqrt": False, "centered": False, **_BUFFER}
     ),
     "adagrad": Direction(
-        _adagrad, {"initial_accumulator_value": 0.1, "eps": 1e-7, "eps_in_sqrt": True}
+        _adagrad,
+        {"initial_accumulator_value": 0.0, "eps": 1e-10, "eps_in_sqrt": False, "lr_decay": 0.0},
     ),
     "adadelta": Direction(
         lambda h: "g √(mean(u²) + ε)/√(mean(g²) + ε)", {"rho": 0.9, "eps": 1e-6}
     ),
     "lion": Direction(lambda h: "sign(β₁m + (1−β₁)g)", {"b1": 0.9, "b2": 0.99}),
-    **{name: Direction(lambda h, name=name: f"that of {name}", {}) for name in _OPTAX_ALONE},
+    **{name: Direction(lambda h, name=name: f"that of {name}", {}) for name in OPTAX_STEPS},
 }
 
 
@@ -198,8 +202,10 @@ class Convention:
 
     def formula(self, numbers: Mapping[str, Any] | None = None) -> str:
         """The update of a parameter p, and what the decay d is; without numbers, for any of them."""
-        symbols = {word: "its argument" for word in self.arguments.values() if word == "momentum"}
-        numbers = {**self.numbers, **(symbols if numbers is None else numbers)}
+        if numbers is None:
+            settable = {w: self.defaults.get(x) for x, w in self.arguments.items() if isinstance(w, str)}
+            numbers = {**settable, **({"momentum": "any"} if "momentum" in settable else {})}
+        numbers = {**self.numbers, **numbers}
         known = self.direction in DIRECTIONS
         u = DIRECTIONS[self.direction].formula(numbers) if known else "its own"
         step = "u" if numbers.get("learning_rate_in_buffer") else "a u"

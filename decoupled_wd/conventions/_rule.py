@@ -100,7 +100,7 @@ class Rule(NamedTuple):
 def carry(rule: Rule, source: Convention, target: Convention) -> Rule:
     """Carry a rule from one convention to another, part by part."""
     rule = _direction(rule, source, target)
-    if target.direction == "momentum":
+    if "dampening" in rule.numbers:
         rule = _buffer(_dampening(rule), target)
     rule = _form(rule, source, target)
     if target.form != "coupled":

@@ -1,6 +1,6 @@
 """Reddi, Kale and Kumar 2018, arXiv 1904.09237, Algorithm 2, with L2 and with decoupled decay.
 
-The paper has no bias correction and no eps; PyTorch and Optax have both, in different places.
+The paper has no bias correction and no eps; PyTorch, Optax and Keras have both, in different places.
 """
 
 import numpy as np
@@ -25,6 +25,9 @@ def amsgrad(gradient, theta, alpha, beta1, beta2, eps, eta, *, variant, l2=0.0, 
         elif variant == "optax":
             v_max = np.maximum(v_max, v / correction2)
             step = (m / correction1) / (np.sqrt(v_max) + eps)
+        elif variant == "keras":
+            v_max = np.maximum(v_max, v)
+            step = (m / correction1) * np.sqrt(correction2) / (np.sqrt(v_max) + eps)
         theta = theta - eta_t * (alpha * step + weight_decay[t] * theta)
         path.append(theta)
     return np.stack(path)

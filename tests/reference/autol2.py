@@ -12,12 +12,7 @@ def coefficients(values, measure_every, *, initial=0.1, factor=10.0, delay=0.1):
         if step % measure_every == 0:
             measured.append(value)
             rested = step > delay / coefficient + start
-            if (
-                rested
-                and len(measured) > 2
-                and best <= measured[-1]
-                and best <= measured[-2]
-            ):
+            if rested and len(measured) > 2 and best <= measured[-1] and best <= measured[-2]:
                 coefficient /= factor
                 start = step
             elif len(measured) >= 2:
