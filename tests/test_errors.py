@@ -70,7 +70,15 @@ NOT_A_TREE = {
 }
 NOT_AN_OPTION = {"None": None, "a number": 3, "an array": np.ones(2), "a callable": len}
 
-INTEGERS = ("batch_size", "dataset_size", "measure_every", "period", "period_mult", "step_size", "warmup")
+INTEGERS = (
+    "batch_size",
+    "dataset_size",
+    "measure_every",
+    "period",
+    "period_mult",
+    "step_size",
+    "warmup",
+)
 BETAS = ("b1", "b2", "momentum")
 
 

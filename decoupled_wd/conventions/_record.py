@@ -123,6 +123,7 @@ DIRECTIONS: Mapping[str, Direction] = {
     "nadamw": Direction(
         lambda h: "(β₁m + (1−β₁)g)/(1−β₁ᵗ)/(√v̂ + ε)", {"b1": 0.9, "b2": 0.999, "eps": 1e-8}
     ),
+    "floored_adam": Direction(lambda h: "m̂/max(√v̂, ε)", {"b1": 0.9, "b2": 0.999, "eps": 1e-8}),
     "radam": Direction(_radam, {"b1": 0.9, "b2": 0.999, "eps": 1e-8, "eps_placement": "after"}),
     "adan": Direction(
         lambda h: "(m̂ + β₂ v̂)/(√n̂ + ε), v of Δ = g_t − g_(t−1), n of (g + β₂ Δ)²",
@@ -137,9 +138,7 @@ DIRECTIONS: Mapping[str, Direction] = {
         _adagrad,
         {"initial_accumulator_value": 0.0, "eps": 1e-10, "eps_in_sqrt": False, "lr_decay": 0.0},
     ),
-    "adadelta": Direction(
-        lambda h: "g √(mean(u²) + ε)/√(mean(g²) + ε)", {"rho": 0.9, "eps": 1e-6}
-    ),
+    "adadelta": Direction(lambda h: "g √(mean(u²) + ε)/√(mean(g²) + ε)", {"rho": 0.9, "eps": 1e-6}),
     "lion": Direction(lambda h: "sign(β₁m + (1−β₁)g)", {"b1": 0.9, "b2": 0.99}),
     **{name: Direction(lambda h, name=name: f"that of {name}", {}) for name in OPTAX_STEPS},
 }
@@ -203,7 +202,9 @@ class Convention:
     def formula(self, numbers: Mapping[str, Any] | None = None) -> str:
         """The update of a parameter p, and what the decay d is; without numbers, for any of them."""
         if numbers is None:
-            settable = {w: self.defaults.get(x) for x, w in self.arguments.items() if isinstance(w, str)}
+            settable = {
+                w: self.defaults.get(x) for x, w in self.arguments.items() if isinstance(w, str)
+            }
             numbers = {**settable, **({"momentum": "any"} if "momentum" in settable else {})}
         numbers = {**self.numbers, **numbers}
         known = self.direction in DIRECTIONS

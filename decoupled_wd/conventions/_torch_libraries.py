@@ -579,12 +579,12 @@ _FUSED_RECORDS = (
 )  # fmt: skip
 
 _HEAVYBALL: dict[str, Any] = {
-    "direction": "adam", "form": "parallel", "arguments": _ADAM,
+    "direction": "floored_adam", "form": "parallel", "arguments": _ADAM,
     "inert": ("multi_tensor", "storage_dtype", "compile_step", "promote"),
     "source": "heavyball/chainable.py and utils.py, run in tests/libraries with 3.2.1",
 }  # fmt: skip
 _HEAVYBALL_DEFAULTS = {"lr": 0.0025, "betas": (0.9, 0.99), "eps": 1e-8, "weight_decay": 0}
-_FLOAT32 = "Arithmetic in float32."
+_FLOAT32 = "ε is the least that √v̂ may be, and is not added to it. Arithmetic in float32."
 _HEAVYBALL_RECORDS = (
     Convention(
         name="heavyball.AdamW", unit=LEARNING_RATE, defaults=_HEAVYBALL_DEFAULTS, note=_FLOAT32,
@@ -603,9 +603,11 @@ _HEAVYBALL_RECORDS = (
 _INITIAL_LR: dict[str, Any] = {
     "form": "first", "unit": PAPER,
     "reference": "each parameter group's `initial_lr`: `lr` as it was when the optimizer was built",
-    "note": "An optimizer that is built with lr=0 decays by w whatever the schedule; and "
-    "`torch.optim.lr_scheduler.OneCycleLR` overwrites A with its first, smaller learning rate.",
-    "source": "composer/optim/decoupled_weight_decay.py, read in 0.32.1",
+    "note": "`torch.optim.lr_scheduler.OneCycleLR` overwrites A with its first learning rate, so that "
+    "at the peak the decay is 25 w; and an optimizer that is built with lr=0 decays by w whatever "
+    "the schedule.",
+    "source": "composer/optim/decoupled_weight_decay.py of 0.32.1, that file run by hand beside "
+    "PyTorch 2.13",
 }  # fmt: skip
 _COMPOSER_RECORDS = (
     *(
