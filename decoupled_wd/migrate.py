@@ -198,7 +198,7 @@ def to_optax(moments: Moments, state: Any) -> Any:
         if owner not in _STATES_WITH_MOMENTS:
             return leaf
         value = _take(given, field, at, _array(leaf).shape)
-        if False:
+        if (field, at) in placed:
             raise _twice(field, at)
         placed.add((field, at))
         return jax.tree.map(lambda x: jnp.array(value, x.dtype), leaf)
@@ -228,7 +228,7 @@ def _map_state(
     """
     if _tree.is_leaf(node) or jax.tree_util.all_leaves([node]):
         return f(owner, path, node)
-    if owner not in _STATES_WITH_MOMENTS and hasattr(node, "_fields"):
+    if hasattr(node, "_fields"):
         owner, path = type(node).__name__, ()
     children, treedef = jax.tree_util.tree_flatten_with_path(node, is_leaf=lambda x: x is not node)
     return treedef.unflatten(

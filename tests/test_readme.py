@@ -13,16 +13,20 @@ def blocks(language):
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
-def test_the_example_prints_what_the_readme_says():
-    (code, questions), (expected,) = blocks("python"), blocks("text")
-    assert len(code.strip().splitlines()) <= 14
-    printed, names = io.StringIO(), {}
-    with contextlib.redirect_stdout(printed):
+def printed(code, names):
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
         exec(code, names)
-    assert printed.getvalue() == expected
-    with contextlib.redirect_stdout(printed):
-        exec(questions, names)
-    answers = printed.getvalue().removeprefix(expected)
+    return output.getvalue()
+
+
+def test_the_examples_print_what_the_readme_says():
+    (first, conversion, table, questions), texts = blocks("python"), blocks("text")
+    assert len(first.strip().splitlines()) <= 14
+    names = {}
+    for code, expected in zip((first, conversion, table), texts, strict=True):
+        assert printed(code, names) == expected
+    answers = printed(questions, names)
     assert answers.startswith("rounding")
     assert "a gap remains" in answers
 

@@ -69,9 +69,9 @@ class Rule(NamedTuple):
         if not (i or j):
             return self
         alpha, eta = self.learning_rate, self.schedule if j else 1.0
-        factors = " ".join(f"{x}^{n:g}" for x, n in (("A", i), ("η_t", j)) if n)
+        factors = " ".join(x if n == 1 else f"{x}^{n:g}" for x, n in (("A", i), ("η_t", j)) if n)
         return self.by(
-            f"{unit} instead of {self.unit} per step: the decay times {factors} (rows k1, k2)",
+            f"w' = w {factors}: {unit} instead of {self.unit} per step (rows k1, k2)",
             unit=unit,
             weight_decay=combine(lambda w, e: w * alpha**i * e**j, self.weight_decay, eta),
         )
@@ -99,10 +99,14 @@ class Rule(NamedTuple):
 
 def carry(rule: Rule, source: Convention, target: Convention) -> Rule:
     """Carry a rule from one convention to another, part by part."""
-    rule = _direction(rule, source, target)
-    if "dampening" in rule.numbers:
-        rule = _buffer(_dampening(rule), target)
-    rule = _form(rule, source, target)
+    if source.direction != target.direction:
+        # The form reads the source's momentum, which the target's numbers are about to replace.
+        rule = _direction(_form(rule, source, target), source, target)
+    else:
+        rule = _direction(rule, source, target)
+        if "dampening" in rule.numbers:
+            rule = _buffer(_dampening(rule), target)
+        rule = _form(rule, source, target)
     if target.form != "coupled":
         rule = _unit(rule, source, target)
     return _numbers(rule, target)
@@ -193,7 +197,7 @@ def _form(rule: Rule, source: Convention, target: Convention) -> Rule:
     if source.form == "coupled" and target.form != "coupled":
         return _decoupled(rule, source, target)
     if source.form != "coupled" and target.form == "coupled":
-        return _coupled(rule, source)
+        return _coupled(rule, source, target)
     if source.form == target.form:
         return rule
     if {source.form, target.form} == {"first", "parallel"}:
@@ -230,9 +234,9 @@ def _to_form(rule: Rule, form: Form) -> Rule:
     return rule._replace(weight_decay=decay).stretched(grown, text, form=form)
 
 
-def _coupled(rule: Rule, source: Convention) -> Rule:
+def _coupled(rule: Rule, source: Convention, target: Convention) -> Rule:
     """Decoupled decay as an L2 penalty."""
-    if source.direction != "momentum":
+    if (source.direction, target.direction) != ("momentum", "momentum"):
         return rule.lacks(
             "Decoupled decay, where the target adds an L2 penalty to the gradient",
             "No coefficient of a penalty comes close inside an adaptive step (row N1); "
