@@ -14,7 +14,7 @@ from decoupled_wd._typing import Number, Params, Updates
 class ScaleByNadamState(NamedTuple):
     """Adam's, and the product of the momenta so far, in place of a power of b1."""
 
-    count: jax.Array
+    count: jax.typing.ArrayLike
     mu: Updates
     nu: Updates
     momenta: jax.Array
@@ -33,7 +33,7 @@ def scale_by_nadam(
             jnp.zeros([], jnp.int32), mu, nu, jnp.ones([], _tree.default_float())
         )
 
-    def momentum(count: jax.Array) -> jax.Array:
+    def momentum(count: Any) -> Any:
         return b1 * (1 - 0.5 * 0.96 ** (jnp.asarray(count, _tree.default_float()) * momentum_decay))
 
     def update(

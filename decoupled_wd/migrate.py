@@ -171,7 +171,8 @@ def to_optax(moments: Moments, state: Any) -> Any:
         state: what `tx.init(params)` returned.
 
     Returns:
-        A state of the same tree, dtypes and shapes, which shares no buffer with `moments`.
+        A state of the same tree, dtypes and shapes, which shares no buffer with `moments`. NumPy
+        arrays come to the default device; `jax.device_put` takes the state elsewhere.
 
     Raises:
         TypeError: a count that is no integer.
@@ -228,7 +229,7 @@ def _map_state(
     """
     if _tree.is_leaf(node) or jax.tree_util.all_leaves([node]):
         return f(owner, path, node)
-    if hasattr(node, "_fields"):
+    if owner not in _STATES_WITH_MOMENTS and hasattr(node, "_fields"):
         owner, path = type(node).__name__, ()
     children, treedef = jax.tree_util.tree_flatten_with_path(node, is_leaf=lambda x: x is not node)
     return treedef.unflatten(
@@ -307,7 +308,7 @@ def to_pytorch(
     $$m, v, v_{max}, \text{trace} \mapsto \text{exp\_avg}, \text{exp\_avg\_sq},
     \text{max\_exp\_avg\_sq}, \text{momentum\_buffer}$$
 
-    A learning-rate scheduler counts for itself: build it with `last_epoch=moments.count - 1`.
+    A learning-rate scheduler counts for itself: make its `last_epoch` go on from `moments.count`.
 
     Args:
         moments: by PyTorch's names and in its layout; see `rearrange`.

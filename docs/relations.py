@@ -56,8 +56,7 @@ CLAIMS = (
         "The decay of AdamW is “fully decoupled” from the learning rate.",
         "It depends on the library, and on the schedule.",
         "In the paper the base learning rate does not scale the decay, the schedule does. In Optax, PyTorch "
-        "and Keras both do; in TensorFlow Addons neither does (the last two read from their sources, and not "
-        "run here); in AdamC the schedule does twice. The paper's "
+        "and Keras both do; in TensorFlow Addons neither does (read in its source, and not run here); in AdamC the schedule does twice. The paper's "
         "and PyTorch's are one family, weight_decay = λ/α, under any schedule; what ignores the schedule is "
         "another optimizer. None of them is Adam with L2.",
         ("k1", "k1-nadamw", "k2", "N13", "N1", "layer-rates", "layer-rates-width"),

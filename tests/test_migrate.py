@@ -5,6 +5,7 @@ Here between Optax and this library, and through checkpoints; PyTorch and Keras 
 """
 
 import functools
+from typing import NamedTuple
 
 import chex
 import jax
@@ -222,6 +223,32 @@ def test_states_move_inside_jit_and_vmap():
     fresh = adamw(RATE).init(some_params())
     move = lambda old: migrate.to_optax(migrate.from_optax(old), fresh)  # noqa: E731
     chex.assert_trees_all_equal(take(jax.jit(jax.vmap(move))(stacked), 0), move(state))
+
+
+def test_states_move_under_strict_promotion():
+    params, state = halfway(optax.adamw(RATE))
+    fresh = adamw(RATE).init(params)
+    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+        hats = migrate.to_debiased(migrate.from_optax(state), 0.9, 0.999)
+        moved = migrate.to_optax(migrate.from_debiased(hats, 0.9, 0.999), fresh)
+    chex.assert_trees_all_equal_shapes_and_dtypes(moved, fresh)
+
+
+class Layer(NamedTuple):
+    """Parameters with the fields of a state."""
+
+    count: jax.Array
+    mu: jax.Array
+
+
+def test_parameters_may_look_like_a_state():
+    params = Layer(jnp.ones(2), jnp.ones(3))
+    tx = adamw(RATE)
+    _, state = train(tx, (params, tx.init(params)), Layer(jnp.ones((2, 2)), jnp.ones((2, 3))))
+    moments = migrate.from_optax(state)
+    assert set(moments.mu) == {"count", "mu"}
+    moved = migrate.to_optax(moments, tx.init(params))
+    chex.assert_trees_all_equal(moved, state)
 
 
 def test_moments_of_a_dictionary_go_into_an_nnx_optimizer():

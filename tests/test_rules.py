@@ -547,6 +547,7 @@ NAMES = {
     "cell/bias_n": (0, 0),
     "cell/weight_ih": (1, 1),
     "norm1/weight": (0, 0),
+    "LayerNorm/weight": (0, 0),
     "q_norm/weight": (0, 0),
     "ln_f/weight": (0, 0),
     "normal_dense/weight": (1, 1),

@@ -116,7 +116,8 @@ def formulas() -> list[tuple[str, str]]:
 
 def call(convention: Convention, arguments: Mapping[str, Any]) -> str:
     """A call of the library, as Python."""
-    shown = {k: v for k, v in arguments.items() if k not in convention.inert}
+    ordered = dict.fromkeys((*convention.arguments, *arguments))
+    shown = {k: arguments[k] for k in ordered if k in arguments and k not in convention.inert}
     return f"{convention.name}({', '.join(f'{k}={_shown(v)}' for k, v in shown.items())})"
 
 

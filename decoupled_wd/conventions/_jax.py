@@ -14,7 +14,7 @@ from decoupled_wd.conventions._record import (
 )
 
 _RUN = "Optax 0.2.8, read, and run in tests/test_conventions_optax.py"
-_GRADIENT = "The penalty is added to the gradient and divided with it: L2 regularization, and no weight decay."
+_GRADIENT = "The penalty is divided with the gradient: L2 regularization, and no weight decay."
 _ADAM = {"b1": 0.9, "b2": 0.999, "eps": 1e-8, "eps_root": 0.0}
 
 

@@ -5,7 +5,7 @@ from decoupled_wd.conventions._record import LEARNING_RATE, Convention
 _RUN = "torch/optim, run in tests/libraries with PyTorch 2.13"
 _RATES = {"lr": "learning_rate", "weight_decay": "weight_decay"}
 _BETAS = {**_RATES, "betas": ("b1", "b2"), "eps": "eps"}
-_BETAS_DEFAULTS = {"betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0}
+_BETAS_DEFAULTS = {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0}
 _INERT = ("foreach", "fused", "capturable", "differentiable")
 _WHATEVER = ("foreach", "capturable", "differentiable")
 _GRADIENT = (
@@ -22,7 +22,7 @@ def _adam(name: str, decoupled: bool, amsgrad: bool) -> Convention:
         form="first" if decoupled else "coupled", unit=LEARNING_RATE if decoupled else None,
         arguments=_BETAS,
         defaults={
-            **_BETAS_DEFAULTS, "lr": 1e-3, "amsgrad": False,
+            **_BETAS_DEFAULTS, "amsgrad": False,
             **({"weight_decay": 1e-2} if name == "AdamW" else {"decoupled_weight_decay": False}),
         },
         fixed={"variant": "pytorch"} if amsgrad else {}, inert=_INERT,
@@ -45,7 +45,7 @@ def _dozat(name: str, decoupled: bool) -> Convention:
         arguments={**_BETAS, "momentum_decay": "momentum_decay"} if nadam else _BETAS,
         defaults={
             **_BETAS_DEFAULTS, "decoupled_weight_decay": False,
-            **({"lr": 2e-3, "momentum_decay": 4e-3} if nadam else {"lr": 1e-3}),
+            **({"lr": 2e-3, "momentum_decay": 4e-3} if nadam else {}),
         },
         fixed={} if nadam else {"eps_placement": "before"}, inert=_WHATEVER,
         note=notes[name] + ("" if decoupled else _GRADIENT), source=_RUN,

@@ -335,8 +335,15 @@ def _numbers(rule: Rule, target: Convention) -> Rule:
         if name in settable or name not in target.numbers or _is(value, has):
             continue
         if name == "dampening":  # A fixed share of the step.
-            share = rule.numbers["momentum"] if has == "momentum" else has
-            rule = rule.stretched(1 / (1 - share), "the learning rate over 1 − dampening")
+            share: Any = rule.numbers["momentum"] if has == "momentum" else has
+            if callable(share):
+                rule = rule.lacks(
+                    "A momentum that varies, where the target dampens by it",
+                    "Each gradient in the buffer is dampened by the momentum of its own step, and no "
+                    "learning rate outside undoes that. Nearest is to undo that of the last.",
+                )
+            undone = combine(lambda x: 1 / (1 - x), share)
+            rule = rule.stretched(undone, "the learning rate over 1 − dampening")
         elif name == "dampen_first":
             pass  # `_dampening` has seen to it.
         elif name == "learning_rate_in_buffer":

@@ -234,7 +234,7 @@ def _optimi(
         yield Convention(
             name=f"optimi.{name}", direction=direction, arguments=arguments,
             options={**(options or {}), **coupling},
-            defaults={**settings, "decouple_lr": False, "max_lr": None, **defaults},
+            defaults={**defaults, **settings, "decouple_lr": False, "max_lr": None},
             source=_OPTIMI, **{**more, **decay, "note": note},
         )  # fmt: skip
 
@@ -316,8 +316,8 @@ def _popt(
             name=f"pytorch_optimizer.{name}", direction=direction, arguments=arguments,
             options={**(options or {}), **coupling},
             defaults={
-                "weight_decouple": True,
-                **({"fixed_decay": False} if "fixed_decay" in settings else {}), **defaults,
+                **defaults, "weight_decouple": defaults.get("weight_decouple", True),
+                **({"fixed_decay": False} if "fixed_decay" in settings else {}),
             },
             inert=("foreach", *unused), source=_POPT, **{**more, **decay},
         )  # fmt: skip

@@ -10,11 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import torch
+import pytest
 
 import decoupled_wd as dwd
 from decoupled_wd.conventions import CONVENTIONS, Convention
 from tests.libraries.harness import GRADIENTS, SCHEDULES, STEPS, THETA0, assert_same_path
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
 RATE, DECAY, PENALTY = 1e-2, 9e-4, 0.1
 """A learning rate; what a step removes, below what `like` and optimi warn of; w of a penalty."""
