@@ -83,9 +83,10 @@ def scale_by_adamax(
 
         def leaf(g: jax.Array, m: jax.Array, n: jax.Array) -> tuple[jax.Array, ...]:
             m = _moments.moving_average(g, m, b1)
+            n = _moments.real_part(n)
             n = jnp.maximum(_tree.like(b2, n) * n, jnp.abs(g))
             m_hat = m / _tree.cast(correction, m.dtype)
-            return m_hat / (n + _tree.like(eps, n)), m, n
+            return m_hat / _tree.cast(n + _tree.like(eps, n), m.dtype), m, n
 
         updates, mu, nu = _tree.map_leaves_with_state(leaf, updates, mu=state.mu, nu=state.nu)
         return updates, optax.ScaleByAdamState(count, mu, nu)
@@ -110,7 +111,7 @@ def scale_by_adagrad(
         _tree.check_state(state, "sum_of_squares")
 
         def leaf(g: jax.Array, total: jax.Array) -> tuple[jax.Array, ...]:
-            total = total + _moments.squared_norm(g)
+            total = _moments.real_part(total) + _moments.squared_norm(g)
             return _moments.adam_ratio(g, total, eps, 0.0), total
 
         updates, total = _tree.map_leaves_with_state(
@@ -124,7 +125,7 @@ def scale_by_adagrad(
 def _scale_by_moments(
     b1: Number,
     b2: Number,
-    direction: Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array],
+    direction: Callable[[jax.Array, jax.Array, jax.Array, Any], jax.Array],
 ) -> optax.GradientTransformation:
     """Adam's moments, and `direction(g, m, v, t)` at step t = 1, 2, ..."""
     _check.check_beta("b1", b1)
@@ -152,14 +153,14 @@ def _scale_by_moments(
     return optax.GradientTransformation(init, update)
 
 
-def _correction(b: Number, t: jax.Array, x: jax.Array) -> jax.Array:
+def _correction(b: Number, t: Any, x: jax.Array) -> jax.Array:
     return _tree.cast(_moments.bias_correction(b, t), x.dtype)
 
 
 def scale_by_nadamw(b1: Number, b2: Number, eps: Number) -> optax.GradientTransformation:
     """timm's NAdamW: m one step ahead, and both of its terms corrected alike."""
 
-    def direction(g: jax.Array, m: jax.Array, v: jax.Array, t: jax.Array) -> jax.Array:
+    def direction(g: jax.Array, m: jax.Array, v: jax.Array, t: Any) -> jax.Array:
         ahead = _moments.moving_average(g, m, b1) / _correction(b1, t, m)
         return _moments.adam_ratio(ahead, v / _correction(b2, t, v), eps, 0.0)
 
@@ -169,10 +170,11 @@ def scale_by_nadamw(b1: Number, b2: Number, eps: Number) -> optax.GradientTransf
 def scale_by_floored_adam(b1: Number, b2: Number, eps: Number) -> optax.GradientTransformation:
     """HeavyBall's Adam: eps is the least that the root may be, and is not added to it."""
 
-    def direction(g: jax.Array, m: jax.Array, v: jax.Array, t: jax.Array) -> jax.Array:
+    def direction(g: jax.Array, m: jax.Array, v: jax.Array, t: Any) -> jax.Array:
         del g
         root = jnp.sqrt(v / _correction(b2, t, v))
-        return m / _correction(b1, t, m) / jnp.maximum(root, _tree.like(eps, root))
+        floored = jnp.maximum(root, _tree.like(eps, root))
+        return m / _correction(b1, t, m) / _tree.cast(floored, m.dtype)
 
     return _scale_by_moments(b1, b2, direction)
 
@@ -183,17 +185,18 @@ def scale_by_radam(
     """RAdam, arXiv 1908.03265; Optax's has eps after the bias correction alone."""
     rho_inf = 2 / (1 - b2) - 1
 
-    def direction(g: jax.Array, m: jax.Array, v: jax.Array, t: jax.Array) -> jax.Array:
+    def direction(g: jax.Array, m: jax.Array, v: jax.Array, t: Any) -> jax.Array:
         del g
-        m_hat, correction = m / _correction(b1, t, m), _correction(b2, t, v)
-        rho = rho_inf - 2 * t * (1 - correction) / correction
+        m_hat, correction = m / _correction(b1, t, m), _moments.bias_correction(b2, t)
+        rho = rho_inf - 2 * jnp.asarray(t, correction.dtype) * (1 - correction) / correction
         known = jnp.where(rho > 5, rho, 5.0)  # Of less, the root is imaginary.
         r = jnp.sqrt((known - 4) * (known - 2) * rho_inf / ((rho_inf - 4) * (rho_inf - 2) * known))
         if eps_placement == "before":
-            adaptive = jnp.sqrt(correction) * _moments.adam_ratio(m_hat, v, eps, 0.0)
+            r, v_hat = r * jnp.sqrt(correction), v
         else:
-            adaptive = _moments.adam_ratio(m_hat, v / correction, eps, 0.0)
-        return jnp.where(rho > 5, r * adaptive, m_hat)
+            v_hat = v / _tree.cast(correction, v.dtype)
+        adaptive = _tree.cast(r, m.dtype) * _moments.adam_ratio(m_hat, v_hat, eps, 0.0)
+        return jnp.where(rho > 5, adaptive, m_hat)
 
     return _scale_by_moments(b1, b2, direction)
 
@@ -201,7 +204,7 @@ def scale_by_radam(
 class ScaleByAdanState(NamedTuple):
     """Moments of the gradient, of its change, and of both squared; and the last gradient."""
 
-    count: jax.Array
+    count: jax.typing.ArrayLike
     mu: Updates
     change: Updates
     nu: Updates

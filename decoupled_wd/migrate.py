@@ -324,7 +324,7 @@ def to_pytorch(
         TypeError: not a state dict, a count that is no integer.
         ValueError: names that are missing, too many, or unknown; a parameter that has one moment
             and not the other; moments that the settings `amsgrad` and `momentum` do not ask for, or
-            that they ask for and that are missing; no count.
+            that they ask for and that are missing; no count; an optimizer of optimi.
 
     Example:
         >>> fresh = {"state": {}, "param_groups": [{"lr": 0.1, "params": [0]}]}
@@ -336,6 +336,11 @@ def to_pytorch(
     keys = {key: field for key, field in _PYTORCH.items() if field in given}
     known = {path for values in given.values() for path in values}
     for index, name, group in _pytorch_parameters(state_dict, names):
+        if "setup" in group:
+            raise ValueError(
+                "`state_dict` is of an optimizer of optimi, which counts from 0 again in its first step "
+                "whatever it loaded. Pass that of a PyTorch optimizer."
+            )
         for setting, field in {"amsgrad": "nu_max", "momentum": "trace"}.items():
             if setting in group and bool(group[setting]) != (field in given):
                 raise ValueError(

@@ -36,7 +36,6 @@ NORMALIZERS = {
 ETAS = {"constant": np.ones(T), "schedule": 0.55 + 0.45 * np.cos(0.9 * np.arange(T + 2))[:T]}
 
 
-
 def mathematics(convention):
     """All of a record that its numbers depend on, by which libraries are told apart here."""
     return str((
@@ -275,6 +274,21 @@ def test_what_is_missing_is_told_with_its_cost_and_the_nearest():
     assert [part.part for part in nearest.missing] == ["eps_placement='before'"]
 
 
+def test_to_another_optimizer_the_decay_alone_is_carried():
+    with pytest.raises(NoCounterpart, match=r"The step of pytorch\.SGD") as caught:
+        dwd.convert("pytorch.SGD", "pytorch.AdamW", lr=0.1, momentum=0.75, weight_decay=0.125)
+    # In the long run momentum makes four steps of one.
+    assert caught.value.nearest.arguments["weight_decay"] == 0.5
+
+
+def test_dampening_by_a_momentum_that_varies_has_no_counterpart():
+    arguments = {"learning_rate": 0.1, "momentum": 0.9, "weight_decay": 0.1}
+    with pytest.raises(NoCounterpart, match="the target dampens by it"):
+        dwd.convert(
+            "keras.SGD", "optimi.SGD(dampening=True)", schedule=lambda step: 0.5**step, **arguments
+        )
+
+
 def test_a_large_decay_is_told_in_the_words_of_its_library():
     with pytest.warns(UserWarning, match=r"`weight_decay` of paper\.AdamW makes d = η w per step"):
         dwd.like("paper.AdamW", learning_rate=1e-3, weight_decay=0.1)
@@ -301,7 +315,7 @@ def test_records_are_whole():
     assert len(titles) == len(set(titles))
     for c in CONVENTIONS:
         words = {w for x in c.arguments.values() for w in ([x] if isinstance(x, str) else x)}
-        assert "learning_rate" in words, c.title
+        assert "learning_rate" in words | set(c.fixed), c.title
         assert c.source, c.title
         assert set(c.options) <= set(c.defaults), f"{c.title} has options without defaults"
         if c.unit is None and c.form != "coupled":

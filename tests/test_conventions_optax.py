@@ -24,6 +24,7 @@ NOT_HERE = {
     # Masks are `like`'s own argument; dtypes of the state are not carried from library to library.
     "mask", "weight_decay_mask", "trust_ratio_mask", "mu_dtype", "state_dtype", "dtype_momentum",
     "hessian_diagonal_fn",  # An object as default.
+    "verbose", "print_win_rate_every_n_steps",
 }  # fmt: skip
 RATE, DECAY = 0.01, 0.1
 MATRIX = (2, 5)

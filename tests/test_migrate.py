@@ -490,6 +490,7 @@ TO_PYTORCH = {
     "a buffer without momentum": (
         Moments(trace={"w": np.ones(2)}), {"momentum": 0}, "momentum=0.*a `trace`"
     ),
+    "an optimizer of optimi": (ADAM, {"setup": False}, "of optimi, which counts from 0 again"),
     "one moment of two": (ADAM._replace(nu={"v": np.ones(2)}), {}, "nu` has nothing at 'w'"),
     "an unknown name": (
         ADAM._replace(mu={"w": np.ones(2), "v": np.ones(2)}), {}, "no place for `moments.mu` of 'v'"

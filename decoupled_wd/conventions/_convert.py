@@ -178,7 +178,12 @@ def decay_per_step(terms: Terms) -> Any:
     convention, w, alpha = terms.convention, terms.weight_decay, terms.learning_rate
     coupled = convention.form == "coupled"
     plain = coupled and is_plain_sgd(convention.direction, terms.numbers)
-    if callable(w) or callable(alpha) or (coupled and not plain) or (not coupled and convention.unit is None):
+    if (
+        callable(w)
+        or callable(alpha)
+        or (coupled and not plain)
+        or (not coupled and convention.unit is None)
+    ):
         return None
     power = 1 if convention.unit is None else convention.unit.rate
     d = w * alpha**power

@@ -6,6 +6,7 @@ from typing import Any
 from decoupled_wd.conventions._record import (
     CORRECTED,
     LEARNING_RATE,
+    OPTAX_STEPS,
     PAPER,
     PER_STEP,
     Convention,
@@ -15,6 +16,15 @@ from decoupled_wd.conventions._record import (
 
 _RUN = "Optax 0.2.8, read, and run in tests/test_conventions_optax.py"
 _GRADIENT = "The penalty is divided with the gradient: L2 regularization, and no weight decay."
+_MOMO = (
+    "p/(1 + a w) less a step that is not divided by 1 + a w, but in the size of which the loss and w "
+    "have a part. `update` takes `value`."
+)
+_DISTANCE = (
+    "d = a w D √(1−β₂ᵗ)/(1−β₁ᵗ): the estimated distance D and the bias corrections are in the decay, "
+    "which by the default betas falls to 0.15 a w D at step 12 before it rises to a w D."
+)
+_AHEAD = "The weights of its averages see the schedule one step ahead of its steps."
 _ADAM = {"b1": 0.9, "b2": 0.999, "eps": 1e-8, "eps_root": 0.0}
 
 
@@ -52,45 +62,25 @@ _OPTAX = (
     _optax(
         "adamaxw", {"b1": 0.9, "b2": 0.999, "eps": 1e-8, "weight_decay": 1e-4}, direction="adamax",
     ),
-    _optax(
-        "adan",
-        {"b1": 0.98, "b2": 0.92, "b3": 0.99, "eps": 1e-8, "eps_root": 1e-8, "weight_decay": 0.0},
-        direction="optax.adan",
-        note="Decay beside the step, where Adan's authors divide the step and the weights by 1 + a w.",
-    ),
-    _optax(
-        "contrib.acprop",
-        {"b1": 0.9, "b2": 0.999, "eps": 1e-16, "eps_root": 1e-16, "weight_decay": 0.0},
-        direction="optax.contrib.acprop",
-    ),
-    _optax(
-        "contrib.ademamix",
-        {"b1": 0.9, "b2": 0.999, "b3": 0.9999, "alpha": 5.0, "eps": 1e-8, "eps_root": 0.0,
-         "weight_decay": 0.0},
-        direction="optax.contrib.ademamix",
-    ),
-    _optax(
-        "contrib.simplified_ademamix",
-        {"b1": 0.99, "b2": 0.95, "alpha": 0.0, "eps": 1e-8, "eps_root": 0.0, "weight_decay": 0.0},
-        direction="optax.contrib.simplified_ademamix",
-        note="Its step is 1/(1 − b1) times AdamW's and the decay is not: a rate that is carried from "
-        "AdamW divided by 100 takes a decay multiplied by 100.",
-    ),
-    _optax(
-        "contrib.sophia",
-        {"b1": 0.965, "b2": 0.99, "eps": 1e-8, "weight_decay": 1e-4, "gamma": 0.01,
-         "clip_threshold": 1.0, "update_interval": 10},
-        direction="optax.contrib.sophia",
-        inert=("verbose", "print_win_rate_every_n_steps"),
-        note="The decay is after the clipping, which so does not bound it. `update` takes `obj_fn`.",
-    ),
-    _optax(
-        "contrib.galore",
-        {"rank": 128, "update_proj_gap": 200, "scale": 1.0, "base_optimizer": None,
-         "weight_decay": 0.0, "weight_dimension_numbers": None},
-        direction="optax.contrib.galore",
-        note="The decay is outside the projection: all of a weight decays, and neither `scale` nor "
-        "the rank has a part in it.",
+    *(
+        _optax(
+            alias, {**OPTAX_STEPS[f"optax.{alias}"], "weight_decay": decay},
+            direction=f"optax.{alias}", note=note,
+        )
+        for alias, decay, note in (
+            ("adan", 0.0,
+             "Decay beside the step, where Adan's authors divide step and weights by 1 + a w."),
+            ("contrib.acprop", 0.0, ""),
+            ("contrib.ademamix", 0.0, ""),
+            ("contrib.simplified_ademamix", 0.0,
+             "Its step is 1/(1 − b1) times AdamW's and the decay is not: a rate that is carried from "
+             "AdamW divided by 100 takes a decay multiplied by 100."),
+            ("contrib.sophia", 1e-4,
+             "The decay is after the clipping, which so does not bound it. `update` takes `obj_fn`."),
+            ("contrib.galore", 0.0,
+             "The decay is outside the projection: all of a weight decays, and neither `scale` nor "
+             "the rank has a part in it."),
+        )
     ),
     _optax(
         "contrib.muon",
@@ -122,48 +112,43 @@ _OPTAX = (
         {"beta": 0.9, "lower_bound": 0.0, "weight_decay": 0.0, "adapt_lower_bound": False,
          "learning_rate": 1.0},
         form="proximal",
-        note="p/(1 + a w) less a step that is not divided by 1 + a w, but in the size of which the "
-        "loss and w have a part. `update` takes `value`.",
+        note=_MOMO,
     ),
     _optax(
         "contrib.momo_adam",
         {"b1": 0.9, "b2": 0.999, "eps": 1e-8, "lower_bound": 0.0, "weight_decay": 0.0,
          "adapt_lower_bound": False, "learning_rate": 1e-2},
         form="proximal",
-        note="p/(1 + a w) less a step that is not divided by 1 + a w, but in the size of which the "
-        "loss and w have a part. `update` takes `value`.",
+        note=_MOMO,
     ),
     _optax(
         "contrib.prodigy",
         {"betas": (0.9, 0.999), "beta3": None, "eps": 1e-8, "estim_lr0": 1e-6, "estim_lr_coef": 1.0,
          "weight_decay": 0.0, "safeguard_warmup": False, "learning_rate": 1.0},
         unit=None,
-        note="d = a w D √(1−β₂ᵗ)/(1−β₁ᵗ): the estimated distance D and the bias corrections are in the "
-        "decay, which by the default betas falls to 0.15 a w D at step 12 before it rises to a w D.",
+        note=_DISTANCE,
     ),
     _optax(
         "contrib.dadapt_adamw",
         {"betas": (0.9, 0.999), "eps": 1e-8, "estim_lr0": 1e-6, "weight_decay": 0.0,
          "learning_rate": 1.0},
         unit=None,
-        note="d = a w D √(1−β₂ᵗ)/(1−β₁ᵗ): the estimated distance D and the bias corrections are in "
-        "the decay.",
+        note=_DISTANCE,
     ),
     _optax(
         "contrib.schedule_free_adamw",
         {"warmup_steps": None, "b1": 0.9, "b2": 0.999, "eps": 1e-8, "weight_decay": 0.0,
          "weight_lr_power": 2.0, "learning_rate": 2.5e-3},
         unit=None, inert=("state_dtype",),
-        note="The weights of its averages see the schedule one step ahead of its steps. The iterate z "
-        "loses a w y, where y are the parameters: how much of y goes follows from the averaging.",
+        note=f"{_AHEAD} The iterate z loses a w y, where y are the parameters: how much of y goes "
+        "follows from the averaging.",
     ),
     _optax(
         "contrib.schedule_free_sgd",
         {"warmup_steps": None, "b1": 0.9, "weight_decay": None, "weight_lr_power": 2.0,
          "learning_rate": 1.0},
         form="coupled", unit=None, inert=("state_dtype",),
-        note="The weights of its averages see the schedule one step ahead of its steps. The penalty "
-        "is of the parameters y; without momentum in z it is a decay of a w y there.",
+        note=f"{_AHEAD} The penalty is of the parameters y: the iterate z loses a w y.",
     ),
     _optax(
         "adadelta", {"rho": 0.9, "eps": 1e-6, "weight_decay": 0.0}, direction="adadelta",

@@ -109,11 +109,25 @@ _BUFFER = {
     "dampen_first": True,
     "learning_rate_in_buffer": False,
 }
-OPTAX_STEPS = (
-    "optax.adan", "optax.contrib.acprop", "optax.contrib.ademamix",
-    "optax.contrib.simplified_ademamix", "optax.contrib.sophia", "optax.contrib.galore",
-)  # fmt: skip
-"""Steps that are called by their name in Optax, with its words for the numbers."""
+OPTAX_STEPS: Mapping[str, Mapping[str, Any]] = {
+    "optax.adan": {"b1": 0.98, "b2": 0.92, "b3": 0.99, "eps": 1e-8, "eps_root": 1e-8},
+    "optax.contrib.acprop": {"b1": 0.9, "b2": 0.999, "eps": 1e-16, "eps_root": 1e-16},
+    "optax.contrib.ademamix": {
+        "b1": 0.9, "b2": 0.999, "b3": 0.9999, "alpha": 5.0, "eps": 1e-8, "eps_root": 0.0,
+    },
+    "optax.contrib.simplified_ademamix": {
+        "b1": 0.99, "b2": 0.95, "alpha": 0.0, "eps": 1e-8, "eps_root": 0.0,
+    },
+    "optax.contrib.sophia": {
+        "b1": 0.965, "b2": 0.99, "eps": 1e-8, "gamma": 0.01, "clip_threshold": 1.0,
+        "update_interval": 10,
+    },
+    "optax.contrib.galore": {
+        "rank": 128, "update_proj_gap": 200, "scale": 1.0, "base_optimizer": None,
+        "weight_dimension_numbers": None,
+    },
+}  # fmt: skip
+"""Steps that go by their name in Optax, and their numbers in its words."""
 DIRECTIONS: Mapping[str, Direction] = {
     "adam": Direction(_adam, {**_MOMENTS, "eps_placement": "after", "nesterov": False}),
     "amsgrad": Direction(lambda h: _AMSGRAD[h["variant"]], {**_MOMENTS, "variant": "optax"}),
@@ -140,7 +154,10 @@ DIRECTIONS: Mapping[str, Direction] = {
     ),
     "adadelta": Direction(lambda h: "g √(mean(u²) + ε)/√(mean(g²) + ε)", {"rho": 0.9, "eps": 1e-6}),
     "lion": Direction(lambda h: "sign(β₁m + (1−β₁)g)", {"b1": 0.9, "b2": 0.99}),
-    **{name: Direction(lambda h, name=name: f"that of {name}", {}) for name in OPTAX_STEPS},
+    **{
+        name: Direction(lambda h, name=name: f"that of {name}", numbers)
+        for name, numbers in OPTAX_STEPS.items()
+    },
 }
 
 

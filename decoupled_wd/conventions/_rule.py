@@ -336,13 +336,13 @@ def _numbers(rule: Rule, target: Convention) -> Rule:
             continue
         if name == "dampening":  # A fixed share of the step.
             share: Any = rule.numbers["momentum"] if has == "momentum" else has
+            undone = combine(lambda x: 1 / (1 - x), share)
             if callable(share):
                 rule = rule.lacks(
                     "A momentum that varies, where the target dampens by it",
                     "Each gradient in the buffer is dampened by the momentum of its own step, and no "
                     "learning rate outside undoes that. Nearest is to undo that of the last.",
                 )
-            undone = combine(lambda x: 1 / (1 - x), share)
             rule = rule.stretched(undone, "the learning rate over 1 − dampening")
         elif name == "dampen_first":
             pass  # `_dampening` has seen to it.

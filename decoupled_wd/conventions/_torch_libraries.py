@@ -13,7 +13,6 @@ from decoupled_wd.conventions._record import (
     SQUARED,
     Convention,
     Form,
-    Unit,
 )
 
 _NOTES = "from the project's notes, not read here"
@@ -95,6 +94,8 @@ _BIG_VISION_DECAYS = (
     (True, True, PAPER, _ONE_FOR_ALL),
 )
 
+_ADAN_FORMS: tuple[tuple[bool, Form], ...] = ((False, "proximal"), (True, "first"))
+
 _TIMM_CLASSES = (
     *_timm("AdamWLegacy", "adam", _ADAM, _AMSGRAD_DEFAULTS, options={"amsgrad": False}),
     *_timm(
@@ -113,7 +114,7 @@ _TIMM_CLASSES = (
             unit=LEARNING_RATE, arguments=_ADAN, defaults={**_ADAN_DEFAULTS, "no_prox": False},
             inert=("foreach",), source=_TIMM,
         )
-        for no_prox, form in ((False, "proximal"), (True, "first"))
+        for no_prox, form in _ADAN_FORMS
     ),
     *(
         Convention(

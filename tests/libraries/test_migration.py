@@ -198,6 +198,20 @@ def test_optimis_debiased_moments_go_on_as_raw_ones():
     assert_close(ours, first.train(range(THIRD, 2 * THIRD)).weights)
 
 
+def test_optimi_forgets_the_count_that_it_loads():
+    theta = torch.nn.Parameter(torch.ones(1))
+    optimizer = optimi.AdamW([theta], lr=RATE)
+    fresh = optimizer.state_dict()
+    assert fresh["param_groups"][0]["setup"] is False
+    fresh["param_groups"][0]["step"] = torch.tensor(7, dtype=torch.int32)
+    optimizer.load_state_dict(fresh)
+    theta.grad = torch.ones(1)
+    optimizer.step()
+    assert optimizer.state_dict()["param_groups"][0]["step"].item() == 1
+    with pytest.raises(ValueError, match="of optimi, which counts from 0 again"):
+        migrate.to_pytorch(migrate.Moments(7), fresh, torch.tensor, ["theta"])
+
+
 def test_bfloat16_moments_are_read_as_they_are():
     entry = {"step": torch.tensor(2.0), "exp_avg": torch.tensor([1.0, 3.0], dtype=torch.bfloat16)}
     groups = [{"params": [0], "param_names": ["w"]}]

@@ -1,14 +1,10 @@
 """PyTorch's own optimizers."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-
-pytest.importorskip("torch", reason="PyTorch is not installed: see tests/libraries/requirements.txt")
-
-import jax
-import jax.numpy as jnp
-import torch
 
 import decoupled_wd as dwd
 from decoupled_wd.conventions import CONVENTIONS
@@ -24,6 +20,8 @@ from tests.libraries.harness import (
 )
 from tests.libraries.torch_harness import RATE
 from tests.tolerances import RELATIVE
+
+torch = run.torch
 
 CALLS = run.calls("pytorch")
 RECORDS = {c.title: c for c in CONVENTIONS if c.library == "pytorch"}
@@ -78,7 +76,9 @@ def test_asgd_decays_although_weight_decay_is_0_and_follows_a_change_of_the_rate
     steps = np.arange(1, STEPS)
     rates = np.append(lr, lr * eta[:-1] / (1 + lambd * lr * eta[:-1] * steps) ** alpha)
     path = run.torch_path(
-        lambda p: torch.optim.ASGD(p, lr=lr, lambd=lambd, alpha=alpha), eta, np.zeros_like(GRADIENTS)
+        lambda p: torch.optim.ASGD(p, lr=lr, lambd=lambd, alpha=alpha),
+        eta,
+        np.zeros_like(GRADIENTS),
     )
     kept = np.cumprod(1 - lambd * rates)
     # PyTorch keeps that rate in float32.

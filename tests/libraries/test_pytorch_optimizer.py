@@ -3,18 +3,16 @@
 import numpy as np
 import pytest
 
-pytest.importorskip(
-    "pytorch_optimizer",
-    reason="pytorch_optimizer is not installed: see tests/libraries/requirements.txt",
-)
-
-import pytorch_optimizer
-import torch
-
 from decoupled_wd.conventions import CONVENTIONS
 from tests.libraries import torch_harness as run
 from tests.libraries.harness import GRADIENTS, SCHEDULES, STEPS, THETA0, assert_same_path
 from tests.libraries.torch_harness import RATE
+
+torch = run.torch
+pytorch_optimizer = pytest.importorskip(
+    "pytorch_optimizer",
+    reason="see tests/libraries/requirements.txt",
+)
 
 CALLS = run.calls("pytorch_optimizer")
 RECORDS = {c.title: c for c in CONVENTIONS if c.library == "pytorch_optimizer"}
@@ -40,9 +38,7 @@ def test_the_same_parameters_after_every_step(name):
 @pytest.mark.parametrize("title", RECORDS)
 def test_the_defaults_are_pytorch_optimizers(title):
     record = RECORDS[title]
-    run.assert_defaults(
-        record, optimizer(record), besides={"normalized"}, not_known=NOT_KNOWN
-    )
+    run.assert_defaults(record, optimizer(record), besides={"normalized"}, not_known=NOT_KNOWN)
 
 
 # What its users should know.
@@ -69,7 +65,8 @@ def test_adams_divides_its_decay_by_the_size_of_the_gradients(fixed):
     w = d if fixed else d / RATE
     with_decay, without = (
         first_step(
-            lambda p, w=w: pytorch_optimizer.AdamS(p, lr=RATE, weight_decay=w, fixed_decay=fixed), size
+            lambda p, w=w: pytorch_optimizer.AdamS(p, lr=RATE, weight_decay=w, fixed_decay=fixed),
+            size,
         )
         for w in (w, 0.0)
     )
@@ -98,7 +95,8 @@ def test_ranger21_without_weight_decouple_does_not_decay_at_all():
     call = {"num_iterations": 100, "lr": RATE, "weight_decouple": False}
     one, other = (
         run.torch_path(
-            lambda p, w=w: pytorch_optimizer.Ranger21(p, weight_decay=w, **call), SCHEDULES["constant"]
+            lambda p, w=w: pytorch_optimizer.Ranger21(p, weight_decay=w, **call),
+            SCHEDULES["constant"],
         )
         for w in (0.5, 0.0)
     )

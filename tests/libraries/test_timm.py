@@ -4,18 +4,6 @@ import numpy as np
 import optax
 import pytest
 
-torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-try:
-    pytest.importorskip("torchvision", reason="torchvision is not installed")
-except RuntimeError:
-    # Its kernels are built for another PyTorch; importing it, which timm does, needs their names.
-    for kernel in ("nms", "qnms"):
-        schema = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-        torch.library.define(f"torchvision::{kernel}", schema)
-pytest.importorskip("timm", reason="timm is not installed: see tests/libraries/requirements.txt")
-
-import timm.optim
-
 from decoupled_wd.conventions import CONVENTIONS
 from tests.libraries import torch_harness as run
 from tests.libraries.harness import (
@@ -29,6 +17,16 @@ from tests.libraries.harness import (
 )
 from tests.libraries.torch_harness import RATE
 from tests.tolerances import RELATIVE
+
+torch = run.torch
+try:
+    pytest.importorskip("torchvision", reason="torchvision is not installed")
+except RuntimeError:
+    # Its kernels are built for another PyTorch; importing it, which timm does, needs their names.
+    for kernel in ("nms", "qnms"):
+        schema = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+        torch.library.define(f"torchvision::{kernel}", schema)
+timm = pytest.importorskip("timm.optim", reason="see tests/libraries/requirements.txt")
 
 CALLS = run.calls("timm")
 RECORDS = {c.title: c for c in CONVENTIONS if c.library == "timm"}
@@ -46,9 +44,9 @@ def by_factory(record):
 
 def maker(record, call):
     if not by_factory(record):
-        return lambda p: getattr(timm.optim, name_of(record))(p, **call)
+        return lambda p: getattr(timm, name_of(record))(p, **call)
     # A model's parameters of one dimension would not decay.
-    return lambda p: timm.optim.create_optimizer_v2(p, opt=name_of(record), **call)
+    return lambda p: timm.create_optimizer_v2(p, opt=name_of(record), **call)
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -67,14 +65,14 @@ def test_the_decay_of_a_weight_without_gradient(title):
 @pytest.mark.parametrize("title", [t for t, c in RECORDS.items() if not by_factory(c)])
 def test_the_defaults_are_timms(title):
     record = RECORDS[title]
-    function = getattr(timm.optim, name_of(record))
+    function = getattr(timm, name_of(record))
     run.assert_defaults(record, function, besides=set(), not_known=NOT_KNOWN)
 
 
 @pytest.mark.parametrize("title", [t for t, c in RECORDS.items() if by_factory(c)])
 def test_the_defaults_of_the_factory_are_timms(title):
     record = RECORDS[title]
-    optimizer = timm.optim.create_optimizer_v2([torch.nn.Parameter(torch.ones(1))], name_of(record))
+    optimizer = timm.create_optimizer_v2([torch.nn.Parameter(torch.ones(1))], name_of(record))
     (group,) = optimizer.param_groups
     assert record.defaults == {k: group[k] for k in record.defaults}
 
@@ -87,9 +85,7 @@ def test_a_group_with_a_rate_of_its_own_is_corrected_by_the_optimizers():
     theta = torch.nn.Parameter(torch.ones(1, dtype=torch.float64))
     other = torch.nn.Parameter(torch.ones(1, dtype=torch.float64))
     groups = [{"params": [theta]}, {"params": [other], "lr": 4 * RATE}]
-    optimizer = timm.optim.AdamWLegacy(
-        groups, lr=RATE, weight_decay=0.1, corrected_weight_decay=True
-    )
+    optimizer = timm.AdamWLegacy(groups, lr=RATE, weight_decay=0.1, corrected_weight_decay=True)
     theta.grad = other.grad = torch.zeros_like(theta)
     optimizer.step()
     removed = [1 - float(x) for x in (theta.detach(), other.detach())]
@@ -100,7 +96,7 @@ def test_lambs_decay_inside_the_trust_ratio_forgets_its_number():
     """A weight without gradient loses lr of itself whatever `weight_decay` is."""
     for decay in (0.1, 1e-4):
         path = run.torch_path(
-            lambda p, w=decay: timm.optim.Lamb(p, lr=RATE, weight_decay=w),
+            lambda p, w=decay: timm.Lamb(p, lr=RATE, weight_decay=w),
             SCHEDULES["constant"], np.zeros_like(GRADIENTS),
         )  # fmt: skip
         assert_same_path(path, (1 - RATE) ** np.arange(1, STEPS + 1)[:, None] * THETA0)
@@ -108,16 +104,16 @@ def test_lambs_decay_inside_the_trust_ratio_forgets_its_number():
 
 def test_a_model_given_to_the_factory_has_no_decay_of_what_has_one_dimension():
     model = torch.nn.Linear(2, 2)
-    optimizer = timm.optim.create_optimizer_v2(model, "adamw", weight_decay=0.1)
-    decays = {p.ndim: group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    optimizer = timm.create_optimizer_v2(model, "adamw", weight_decay=0.1)
+    decays = {
+        p.ndim: group["weight_decay"] for group in optimizer.param_groups for p in group["params"]
+    }
     assert decays == {1: 0.0, 2: 0.1}
 
 
 def test_optaxs_adan_is_not_timms():
     """Optax takes 1 - b2 for the paper's factor, which is b2 in its own words: 0.08 for 0.92."""
-    theirs = run.torch_path(
-        lambda p: timm.optim.Adan(p, lr=RATE, eps=1e-5), SCHEDULES["constant"]
-    )
+    theirs = run.torch_path(lambda p: timm.Adan(p, lr=RATE, eps=1e-5), SCHEDULES["constant"])
     assert_same_path(run.like_paths("timm.Adan", lr=RATE, eps=1e-5)["constant"], theirs)
     naive = our_path(lambda: optax.adan(RATE, eps=1e-5, weight_decay=0.0))
     assert deviation(naive, theirs) > RELATIVE["separation"]

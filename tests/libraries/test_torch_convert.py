@@ -4,16 +4,15 @@ import jax
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-optimi = pytest.importorskip("optimi", reason="optimi is not installed")
-
-import pytorch_optimizer
-
 import decoupled_wd as dwd
 from tests.libraries import torch_harness as run
 from tests.libraries.harness import SCHEDULES, STEPS, assert_same_path, deviation, multiplier
 from tests.libraries.torch_harness import DECAY, RATE
 from tests.tolerances import RELATIVE
+
+torch = run.torch
+optimi = pytest.importorskip("optimi", reason="optimi is not installed")
+pytorch_optimizer = pytest.importorskip("pytorch_optimizer", reason="it is not installed")
 
 LIBRARIES = {"pytorch": torch.optim, "optimi": optimi, "pytorch_optimizer": pytorch_optimizer}
 PER_RATE, PER_STEP = {"lr": RATE, "weight_decay": DECAY / RATE}, {"lr": RATE, "weight_decay": DECAY}

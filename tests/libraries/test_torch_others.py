@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-
 from decoupled_wd.conventions import CONVENTIONS
 from tests.libraries import torch_harness as run
 from tests.libraries.harness import GRADIENTS, SCHEDULES, STEPS, THETA0, assert_same_path, deviation
 from tests.libraries.torch_harness import RATE
 from tests.tolerances import RELATIVE
+
+torch = run.torch
 
 MODULES = {
     "lion_pytorch": "lion_pytorch",

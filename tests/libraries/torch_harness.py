@@ -16,7 +16,7 @@ import decoupled_wd as dwd
 from decoupled_wd.conventions import CONVENTIONS, Convention
 from tests.libraries.harness import GRADIENTS, SCHEDULES, STEPS, THETA0, assert_same_path
 
-torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+torch = pytest.importorskip("torch", reason="see tests/libraries/requirements.txt")
 
 RATE, DECAY, PENALTY = 1e-2, 9e-4, 0.1
 """A learning rate; what a step removes, below what `like` and optimi warn of; w of a penalty."""
@@ -45,7 +45,9 @@ def weight_decay(record: Convention) -> float:
 
 def arguments(record: Convention) -> Iterator[dict[str, Any]]:
     """Calls of a record that set every number it has."""
-    words = [x for word in record.arguments.values() for x in ([word] if isinstance(word, str) else word)]
+    words = [
+        x for word in record.arguments.values() for x in ([word] if isinstance(word, str) else word)
+    ]
     numbers = {**NUMBERS, "weight_decay": (weight_decay(record),)}
     for values in itertools.product(*(numbers[word] for word in words)):
         found = dict(zip(words, values, strict=True))
@@ -150,7 +152,10 @@ def assert_defaults(
         name: x.default for name, x in parameters.items()
         if x.kind not in (x.VAR_KEYWORD, x.VAR_POSITIONAL)
     }  # fmt: skip
-    given = {**record.defaults, **dict.fromkeys((*record.arguments, *record.options))} | record.defaults
+    given = {
+        **record.defaults,
+        **dict.fromkeys((*record.arguments, *record.options)),
+    } | record.defaults
     reference = {record.reference_argument} - {None}
     assert set(given) | reference <= set(theirs) | besides
     chex.assert_equal(
