@@ -105,7 +105,7 @@ def carry(rule: Rule, source: Convention, target: Convention) -> Rule:
     else:
         rule = _direction(rule, source, target)
         if "dampening" in rule.numbers:
-            rule = _buffer(_dampening(rule), target)
+            rule = _buffer(_dampening(rule, source, target), target)
         rule = _form(rule, source, target)
     if target.form != "coupled":
         rule = _unit(rule, source, target)
@@ -136,11 +136,11 @@ def _direction(rule: Rule, source: Convention, target: Convention) -> Rule:
     )
 
 
-def _dampening(rule: Rule) -> Rule:
+def _dampening(rule: Rule, source: Convention, target: Convention) -> Rule:
     """Without dampening: it multiplies the whole step, if it is there from the first step on."""
     numbers = rule.numbers
     damping = numbers["dampening"]
-    if _is(damping, 0.0):
+    if _is(damping, 0.0) or _dampens_alike(source, target):
         return rule
     plain = rule.with_numbers(dampening=0.0)
     if is_plain_sgd("momentum", numbers):  # No buffer, so no dampening.
@@ -155,6 +155,18 @@ def _dampening(rule: Rule) -> Rule:
     return rule.stretched(
         1 - damping, "the learning rate times 1 − dampening", numbers=plain
     )  # fmt: skip
+
+
+def _dampens_alike(source: Convention, target: Convention) -> bool:
+    """Whether the buffer is carried as it is, dampening included."""
+
+    def buffer(convention: Convention) -> tuple[Any, ...]:
+        words, has = set(convention.arguments.values()), convention.numbers
+        dampening = "any" if "dampening" in words else has["dampening"]
+        inside = "any" if "learning_rate_in_buffer" in words else has["learning_rate_in_buffer"]
+        return dampening, inside, has["dampen_first"], convention.form == "coupled"
+
+    return source.direction == target.direction and buffer(source) == buffer(target)
 
 
 def _halving(beta: Any) -> str:
@@ -335,6 +347,8 @@ def _numbers(rule: Rule, target: Convention) -> Rule:
         if name in settable or name not in target.numbers or _is(value, has):
             continue
         if name == "dampening":  # A fixed share of the step.
+            if _is(rule.numbers["momentum"], 0.0) or not _is(value, 0.0):
+                continue  # There is no buffer, or `_dampening` carried it as it is.
             share: Any = rule.numbers["momentum"] if has == "momentum" else has
             undone = combine(lambda x: 1 / (1 - x), share)
             if callable(share):
@@ -344,8 +358,17 @@ def _numbers(rule: Rule, target: Convention) -> Rule:
                     "learning rate outside undoes that. Nearest is to undo that of the last.",
                 )
             rule = rule.stretched(undone, "the learning rate over 1 − dampening")
+            if not target.numbers["dampen_first"]:
+                rule = rule.lacks(
+                    "A first gradient that weighs as much as the others, where the target's dampening "
+                    "spares it",
+                    "There it weighs 1/(1 − dampening) times as much, and the difference fades as "
+                    "momentum^t.",
+                )
         elif name == "dampen_first":
-            pass  # `_dampening` has seen to it.
+            pass  # It says something of dampening alone, which is seen to.
+        elif name == "nesterov" and _is(rule.numbers.get("momentum"), 0.0):
+            pass  # There is no buffer to look ahead in.
         elif name == "learning_rate_in_buffer":
             pass  # `_buffer` has.
         elif {value, has} in _SAME_WITHOUT_EPS and all(
