@@ -141,8 +141,9 @@ def scale_by_amsgrad(
     | `"optax"` | $v / (1-b_2^t)$ | $\hat m / (\sqrt{\hat v_{max}} + \text{eps})$ |
     | `"keras"` | $v$ | $\sqrt{1-b_2^t} \, \hat m / (\sqrt{v_{max}} + \text{eps})$ |
 
-    `"keras"` is `"pytorch"` with the eps before the correction. The first three differ: after a spike in the gradient, `"optax"` remembers it longer than `"pytorch"`,
-    and `"paper"` starts with steps of $(1-b_1)/\sqrt{1-b_2}$, 3.16 for the default betas.
+    `"keras"` is `"pytorch"` with the eps before the correction. The first three differ: after a
+    spike in the gradient, `"optax"` remembers it longer than `"pytorch"`, and `"paper"` starts with
+    steps of $(1-b_1)/\sqrt{1-b_2}$, 3.16 for the default betas.
 
     Args:
         b1: decay rate of the first moment, in [0, 1).
@@ -177,7 +178,8 @@ def scale_by_amsgrad(
         2.0
 
     Source: Reddi, Kale and Kumar, "On the Convergence of Adam and Beyond", arXiv 1904.09237,
-    Algorithm 2 (`"paper"`); `torch.optim.Adam(amsgrad=True)`; `optax.scale_by_amsgrad`; `keras.optimizers.Adam(amsgrad=True)`.
+    Algorithm 2 (`"paper"`); `torch.optim.Adam(amsgrad=True)`; `optax.scale_by_amsgrad`;
+    `keras.optimizers.Adam(amsgrad=True)`.
     """
     _check_moments(b1, b2, eps, eps_root)
     _check.check_option("variant", variant, ("paper", "pytorch", "optax", "keras"))

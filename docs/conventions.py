@@ -14,18 +14,18 @@ FILE = pathlib.Path(__file__).with_suffix(".md")
 
 HEAD = """# What each library does with `weight_decay`
 
-Made by `python docs/conventions.py` from the records in `decoupled_wd/conventions`, which `dwd.convert` and
-`dwd.like` use.
+Made by `python docs/conventions.py` from the records in `decoupled_wd/conventions`, which `dwd.convert`
+and `dwd.like` use.
 
-p parameter, g gradient, w the library's `weight_decay`, A the base learning rate, η the schedule's multiplier,
-a = Aη, u the step without learning rate and decay, d the decay per step, t ≥ 1 the step, m̂ and v̂ bias-corrected
-moments. **Source** says how sure a row is: *run* means that `tests/libraries`, or `tests/test_conventions_optax.py`,
-compares 50 float64 steps with the library itself.
+p parameter, g gradient, w the library's `weight_decay`, A the base learning rate, η the schedule's
+multiplier, a = Aη, u the step without learning rate and decay, d the decay per step, t ≥ 1 the step, m̂ and
+v̂ bias-corrected moments. **Source** says how sure a row is: *run* means that `tests/libraries`, or
+`tests/test_conventions_optax.py`, compares 50 float64 steps with the library itself.
 
-Between two rows whose u is the same, `convert` carries every number: w' = w Aⁱ⁻ⁱ' ηʲ⁻ʲ' for decays w Aⁱ ηʲ and
-w' Aⁱ' ηʲ' per step, the order of step and decay by rows c1, c3 and d2 of the [catalogue](relations.md), momentum by b3, b4
-and b7. Every pair is converted and run in NumPy by `tests/test_conventions.py`: the paths agree to 1e-12 just where
-`convert` says that it is exact.
+Between two rows whose u is the same, `convert` carries every number: w' = w Aⁱ⁻ⁱ' ηʲ⁻ʲ' for decays w Aⁱ ηʲ
+and w' Aⁱ' ηʲ' per step, the order of step and decay by rows c1, c3 and d2 of the [catalogue](relations.md),
+momentum by b3, b4 and b7. `tests/test_conventions.py` converts every rule to every other and runs both in
+NumPy: the paths agree to 1e-12 just where `convert` says that it is exact.
 """
 
 
