@@ -1,5 +1,6 @@
 """Steps of other libraries that Optax has not."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -66,32 +67,13 @@ def scale_by_adamax(
     """`optax.scale_by_adamax`, or with eps beside the largest gradient, as Keras has it."""
     if eps_in_max:
         return optax.scale_by_adamax(b1, b2, eps)
-    _check.check_beta("b1", b1)
-    _check.check_beta("b2", b2)
 
-    def init(params: Params) -> optax.ScaleByAdamState:
-        mu, nu = _tree.zeros_like(params, "mu", None), _tree.zeros_like(params, "nu", None)
-        return optax.ScaleByAdamState(jnp.zeros([], jnp.int32), mu, nu)
+    def leaf(g: jax.Array, m: jax.Array, n: jax.Array, t: Any) -> tuple[jax.Array, ...]:
+        m = _moments.moving_average(g, m, b1)
+        n = jnp.maximum(_tree.like(b2, g.real) * _moments.real_part(n), jnp.abs(g))
+        return m / _correction(b1, t, m) / _tree.cast(n + _tree.like(eps, n), m.dtype), m, n
 
-    def update(
-        updates: Updates, state: Any, params: Params | None = None
-    ) -> tuple[Updates, optax.ScaleByAdamState]:
-        del params
-        _tree.check_state(state, "nu")
-        count = optax.safe_increment(state.count)
-        correction = _moments.bias_correction(b1, count)
-
-        def leaf(g: jax.Array, m: jax.Array, n: jax.Array) -> tuple[jax.Array, ...]:
-            m = _moments.moving_average(g, m, b1)
-            n = _moments.real_part(n)
-            n = jnp.maximum(_tree.like(b2, n) * n, jnp.abs(g))
-            m_hat = m / _tree.cast(correction, m.dtype)
-            return m_hat / _tree.cast(n + _tree.like(eps, n), m.dtype), m, n
-
-        updates, mu, nu = _tree.map_leaves_with_state(leaf, updates, mu=state.mu, nu=state.nu)
-        return updates, optax.ScaleByAdamState(count, mu, nu)
-
-    return optax.GradientTransformation(init, update)
+    return _with_two_moments(b1, b2, leaf)
 
 
 def scale_by_adagrad(
@@ -122,12 +104,10 @@ def scale_by_adagrad(
     return optax.GradientTransformation(init, update)
 
 
-def _scale_by_moments(
-    b1: Number,
-    b2: Number,
-    direction: Callable[[jax.Array, jax.Array, jax.Array, Any], jax.Array],
+def _with_two_moments(
+    b1: Number, b2: Number, leaf: Callable[..., tuple[jax.Array, ...]]
 ) -> optax.GradientTransformation:
-    """Adam's moments, and `direction(g, m, v, t)` at step t = 1, 2, ..."""
+    """Adam's state, by `leaf(g, m, v, t) -> (u, m, v)` at step t = 1, 2, ..."""
     _check.check_beta("b1", b1)
     _check.check_beta("b2", b2)
 
@@ -140,17 +120,27 @@ def _scale_by_moments(
     ) -> tuple[Updates, optax.ScaleByAdamState]:
         del params
         _tree.check_state(state, "nu")
-        count = optax.safe_increment(state.count)
-
-        def leaf(g: jax.Array, m: jax.Array, v: jax.Array) -> tuple[jax.Array, ...]:
-            m = _moments.moving_average(g, m, b1)
-            v = _moments.moving_average(_moments.squared_norm(g), _moments.real_part(v), b2)
-            return direction(g, m, v, count), m, v
-
-        updates, mu, nu = _tree.map_leaves_with_state(leaf, updates, mu=state.mu, nu=state.nu)
-        return updates, optax.ScaleByAdamState(count, mu, nu)
+        t = optax.safe_increment(state.count)
+        at_step = functools.partial(leaf, t=t)
+        updates, mu, nu = _tree.map_leaves_with_state(at_step, updates, mu=state.mu, nu=state.nu)
+        return updates, optax.ScaleByAdamState(t, mu, nu)
 
     return optax.GradientTransformation(init, update)
+
+
+def _scale_by_moments(
+    b1: Number,
+    b2: Number,
+    direction: Callable[[jax.Array, jax.Array, jax.Array, Any], jax.Array],
+) -> optax.GradientTransformation:
+    """`direction(g, m, v, t)` of Adam's moments."""
+
+    def leaf(g: jax.Array, m: jax.Array, v: jax.Array, t: Any) -> tuple[jax.Array, ...]:
+        m = _moments.moving_average(g, m, b1)
+        v = _moments.moving_average(_moments.squared_norm(g), _moments.real_part(v), b2)
+        return direction(g, m, v, t), m, v
+
+    return _with_two_moments(b1, b2, leaf)
 
 
 def _correction(b: Number, t: Any, x: jax.Array) -> jax.Array:

@@ -169,10 +169,10 @@ def _optax_step(name: str) -> Callable[[Mapping[str, Any]], optax.GradientTransf
 def _momentum(numbers: Mapping[str, Any]) -> optax.GradientTransformation:
     """The buffer of SGD, with dampening."""
     beta, damping = numbers["momentum"], numbers["dampening"]
-    if beta == 0.0:
+    if _check.concrete(beta) == 0:
         return optax.identity()
     buffer = trace(beta, numbers["nesterov"], None)
-    if damping == 0.0:
+    if _check.concrete(damping) == 0:
         return buffer
     first = 1.0 - damping if numbers["dampen_first"] else 1.0
     damped = scale_by_schedule(lambda step: jnp.where(step == 0, first, 1.0 - damping))

@@ -310,6 +310,18 @@ def test_numbers_may_be_traced_in_conversion_and_optimizer():
     np.testing.assert_allclose(removed, rates * decays, rtol=1e-6)
 
 
+def test_momentum_and_dampening_may_be_traced():
+    theta = jnp.ones(2)
+
+    def second_step(momentum, dampening):
+        tx = dwd.like("pytorch.SGD", lr=1.0, momentum=momentum, dampening=dampening)
+        _, state = tx.update(theta, tx.init(theta), theta)
+        return -tx.update(theta, state, theta)[0][0]
+
+    steps = jax.vmap(second_step)(jnp.array([0.5, 0.5, 0.0]), jnp.array([0.0, 0.25, 0.0]))
+    np.testing.assert_array_equal(steps, [1.5, 1.25, 1.0])
+
+
 def test_records_are_whole():
     titles = [c.title for c in CONVENTIONS]
     assert len(titles) == len(set(titles))

@@ -5,6 +5,8 @@ import io
 import pathlib
 import re
 
+from decoupled_wd.conventions import CONVENTIONS
+
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
@@ -29,6 +31,12 @@ def test_the_examples_print_what_the_readme_says():
     answers = printed(questions, names)
     assert answers.startswith("rounding")
     assert "a gap remains" in answers
+
+
+def test_the_conventions_are_as_many_as_the_readme_says():
+    roots = [convention.library.partition(".")[0] for convention in CONVENTIONS]
+    others = [root for root in roots if root not in ("decoupled_wd", "paper")]
+    assert f"{len(others)} rules of {len(set(others))} libraries" in README
 
 
 def test_the_test_command_is_what_contributing_and_ci_run():

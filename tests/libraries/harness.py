@@ -64,4 +64,6 @@ def deviation(one: np.ndarray, other: np.ndarray) -> float:
 def assert_same_path(ours: np.ndarray, theirs: np.ndarray) -> None:
     """Require the same parameters after every step, to rounding."""
     chex.assert_equal_shape([ours, theirs])
-    assert deviation(ours, theirs) <= RELATIVE["reference"], f"deviation {deviation(ours, theirs):.1e}"
+    assert deviation(ours, theirs) <= RELATIVE["reference"], (
+        f"deviation {deviation(ours, theirs):.1e}"
+    )
