@@ -47,8 +47,6 @@ from decoupled_wd.hyperparams import (
     steps_per_epoch,
     suggest,
     timescale,
-    weight_decay_at_batch_size,
-    weight_decay_at_width,
     weight_decay_of_half_life,
     weight_decay_of_timescale,
 )
@@ -69,8 +67,6 @@ __all__ = [
     "steps_per_epoch",
     "suggest",
     "timescale",
-    "weight_decay_at_batch_size",
-    "weight_decay_at_width",
     "weight_decay_of_half_life",
     "weight_decay_of_timescale",
     "cosine_warm_restarts_schedule",

@@ -1,8 +1,9 @@
 """The command line: `python -m decoupled_wd relations`, `explain b3`, `convert --from ... --to ...`,
-`describe CHECKPOINT`."""
+`describe CHECKPOINT`, `suggest --learning-rate 3e-4 ...`."""
 
 import argparse
 import ast
+import inspect
 import json
 import sys
 import time
@@ -11,7 +12,7 @@ from typing import Any
 
 import jax
 
-from decoupled_wd import _checkpoint, conventions, equivalence, masks
+from decoupled_wd import _check, _checkpoint, conventions, equivalence, hyperparams, masks
 from decoupled_wd._describe import describe_decay
 
 
@@ -77,21 +78,35 @@ def _convert(source: str | None, target: str | None, rest: list[str]) -> int:
     return 0
 
 
+def _suggest(rest: list[str]) -> int:
+    """Print what the published rules give for a run."""
+    known = [*inspect.signature(hyperparams.suggest).parameters]
+    try:
+        given = _keywords(rest)
+        for name in given:
+            _check.check_option("suggest", name, known)
+        print(hyperparams.suggest(**given))
+    except (TypeError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
 def _keywords(rest: list[str]) -> dict[str, Any]:
-    """`--weight-decay 0.1 --amsgrad` as the arguments of a call."""
-    found: dict[str, Any] = {}
-    words = [part for word in rest for part in word.split("=", 1)]
+    """`--weight-decay 0.1 --betas 0.9 0.95 --amsgrad` as the arguments of a call."""
+    found: dict[str, list[Any]] = {}
     name = ""
-    for word in words:
+    for word in [part for argument in rest for part in argument.split("=", 1)]:
         if word.startswith("--"):
             name = word[2:].replace("-", "_")
-            found[name] = True
+            found[name] = []
         elif name:
-            found[name] = _literal(word)
-            name = ""
+            found[name].append(_literal(word))
         else:
             raise ValueError(f"{word!r} stands by itself: give arguments as --name value.")
-    return found
+    if "schedule" in found:
+        raise ValueError("`--schedule` is a function: use `decoupled_wd.convert` in Python for it.")
+    return {k: (True, *v)[-1] if len(v) < 2 else tuple(v) for k, v in found.items()}
 
 
 def _literal(word: str) -> Any:
@@ -105,8 +120,9 @@ def _describe(a: argparse.Namespace) -> int:
     """Print what decays of the parameters in a checkpoint."""
     try:
         mask = getattr(masks, a.preset)() if a.preset else None
-        mask = mask if a.mask is None else masks.by_path(json.loads(a.mask))
-        params, which = _checkpoint.subtree(_checkpoint.read_shapes(a.checkpoint), a.subtree)
+        mask = mask if a.mask is None else masks.by_path(json.loads(a.mask), times=mask)
+        tree, found = _checkpoint.read_shapes(a.checkpoint)
+        params, which = _checkpoint.subtree(tree, a.subtree)
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
             table = describe_decay(
@@ -121,7 +137,7 @@ def _describe(a: argparse.Namespace) -> int:
     except (ImportError, TypeError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
-    print(which, table, sep="\n")
+    print(found + which, table, sep="\n")
     for warning in told:
         print(warning.message, file=sys.stderr)
     return 0
@@ -154,6 +170,13 @@ def main(argv: list[str] | None = None) -> int:
     convert.add_argument("--from", dest="source", help="a convention, such as pytorch.AdamW")
     convert.add_argument("--to", dest="target", help="another, or a library: paper, decoupled_wd")
     convert.set_defaults(run=lambda a: _convert(a.source, a.target, a.rest))
+    suggest = commands.add_parser(
+        "suggest",
+        help="print what the published rules give for a run, each with its source",
+        usage="%(prog)s [--learning-rate 3e-4 --batch-size 128 --dataset-size 50000 --epochs 30 ...]",
+        description="The arguments are those of decoupled_wd.suggest.",
+    )
+    suggest.set_defaults(run=lambda a: _suggest(a.rest))
     describe = commands.add_parser(
         "describe", help="print what decays of the parameters in a checkpoint, and by how much"
     )
@@ -161,15 +184,20 @@ def main(argv: list[str] | None = None) -> int:
     describe.add_argument(
         "--subtree", help="path of the parameters in it (params, if there is one; '' is all)"
     )
-    which = describe.add_mutually_exclusive_group()
-    which.add_argument("--mask", help="""rules as JSON, such as '{".*bias": 0, "head/.*": 0.5}'""")
-    which.add_argument("--preset", choices=["matrices", "no_bias_norm_embedding"])
+    describe.add_argument(
+        "--mask", help="""rules as JSON, such as '{".*bias": 0, "head/.*": 0.5}'"""
+    )
+    describe.add_argument(
+        "--preset",
+        choices=["matrices", "no_bias_norm_embedding"],
+        help="times what the rules say, if there are any",
+    )
     describe.add_argument("--weight-decay", type=float, default=1e-4)
     describe.add_argument("--learning-rate", type=float)
     describe.add_argument("--coupling", default="schedule", help="what the decay is per; see adamw")
     describe.set_defaults(run=_describe)
     arguments, rest = parser.parse_known_args(argv)
-    if rest and arguments.command != "convert":
+    if rest and arguments.command not in ("convert", "suggest"):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     arguments.rest = rest
     return arguments.run(arguments)

@@ -134,7 +134,10 @@ def is_array(value: Any) -> bool:
     if isinstance(value, (int, float, complex)):
         return not isinstance(value, bool)
     dtype = getattr(value, "dtype", None)
-    return isinstance(dtype, np.dtype) and jnp.issubdtype(dtype, jnp.number)
+    if not (isinstance(dtype, np.dtype) and jnp.issubdtype(dtype, jnp.number)):
+        return False
+    # A module may have a dtype, too: that of its arithmetic. An NNX Variable is a node, and an array.
+    return hasattr(value, "__jax_array__") or jax.tree_util.all_leaves([value])
 
 
 def check_tree(name: str, value: Any) -> None:

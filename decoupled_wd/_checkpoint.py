@@ -10,20 +10,26 @@ from decoupled_wd import _tree
 from decoupled_wd._typing import Params
 
 _MARK = "_METADATA"  # In the directory of every tree that Orbax saved.
+_UNFINISHED = ".orbax-checkpoint-tmp"  # In the name of a directory that Orbax still writes.
 
 
-def read_shapes(checkpoint: str) -> Any:
+def read_shapes(checkpoint: str) -> tuple[Any, str]:
     """The tree of a checkpoint, with a `jax.ShapeDtypeStruct` for every array and None for the rest.
 
+    With it a sentence that says which, where the directory that is given only holds it.
+
     Raises:
-        ValueError: there is none, or it is neither an Orbax directory nor a Flax msgpack file.
+        ValueError: there is none, or several, or it is neither an Orbax directory nor a Flax msgpack file.
         ImportError: Orbax or Flax is not installed.
     """
     path = Path(checkpoint).absolute()
     if not path.exists():
         raise ValueError(f"`checkpoint` is {checkpoint!r}, and there is no such file or directory.")
-    tree = _orbax(_tree_directory(path)) if path.is_dir() else _msgpack(path)
-    return jax.tree.map(_shape, tree)
+    if not path.is_dir():
+        return jax.tree.map(_shape, _msgpack(path)), ""
+    directory = _tree_directory(path)
+    found = "" if directory == path else f"Checkpoint {str(directory.relative_to(path))!r}. "
+    return jax.tree.map(_shape, _orbax(directory)), found
 
 
 def subtree(tree: Any, path: str | None) -> tuple[Any, str]:
@@ -56,30 +62,29 @@ def _children(tree: Any) -> dict[str, Any]:
 
 
 def _tree_directory(path: Path) -> Path:
-    """The directory of the one tree in an Orbax checkpoint, which a CheckpointManager nests."""
+    """The one directory of a tree, at `path` or below: a CheckpointManager has step/item/_METADATA."""
+    trees = _trees(path, depth=3)
+    if not trees:
+        raise ValueError(
+            f"`checkpoint` is the directory {str(path)!r}, and no Orbax checkpoint: it has no {_MARK}. "
+            "Pass the directory of a tree that Orbax saved, or a Flax msgpack file."
+        )
+    if len(trees) > 1:
+        raise ValueError(
+            f"`checkpoint` is {str(path)!r}, which holds several checkpoints: "
+            f"{_tree.listed([str(tree.relative_to(path)) for tree in trees])}. Pass the directory of "
+            f"one, such as {str(trees[-1])!r}."
+        )
+    return trees[0]
+
+
+def _trees(path: Path, depth: int) -> list[Path]:
+    """The directories of trees, steps in the order of their numbers."""
     if (path / _MARK).exists():
-        return path
-    trees = sorted(child for child in path.iterdir() if (child / _MARK).exists())
-    if len(trees) == 1:
-        return trees[0]
-    if trees:
-        raise ValueError(
-            f"`checkpoint` is {str(path)!r}, which holds several trees: "
-            f"{_tree.listed([child.name for child in trees])}. Pass the directory of one."
-        )
-    steps = sorted(
-        (child for child in path.iterdir() if child.name.isdecimal()), key=lambda x: int(x.name)
-    )
-    if steps:
-        raise ValueError(
-            f"`checkpoint` is {str(path)!r}, which holds several steps: "
-            f"{_tree.listed([child.name for child in steps])}. Pass the directory of one, such as "
-            f"{str(steps[-1])!r}."
-        )
-    raise ValueError(
-        f"`checkpoint` is the directory {str(path)!r}, and no Orbax checkpoint: it has no {_MARK}. Pass "
-        "the directory of a tree that Orbax saved, or a Flax msgpack file."
-    )
+        return [path]
+    children = [x for x in path.iterdir() if x.is_dir() and _UNFINISHED not in x.name]
+    children.sort(key=lambda x: (x.name.rstrip("0123456789"), len(x.name), x.name))
+    return [tree for child in children if depth for tree in _trees(child, depth - 1)]
 
 
 def _orbax(path: Path) -> Any:

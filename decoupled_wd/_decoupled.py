@@ -38,6 +38,9 @@ def decoupled_weight_decay(
     | C | ... `scale_by_adam`, times alpha, **here**, times eta_t, times -1 | eta_t lambda |
     | D | ... `scale_by_adam`, times alpha, times eta_t, **here**, times -1 | lambda |
 
+    Never after a finished optimizer such as `optax.adam(1e-3)`: its updates have the sign of a step, and
+    the term would make the weights grow. `extend_with_decoupled_weight_decay` is for those.
+
     Args:
         weight_decay: $\lambda$, 0 or more; a number, traced or not, or a callable of the step.
         mask: which leaves; bools or multipliers as a tree like the parameters, a prefix of one, a
@@ -85,6 +88,12 @@ def decay_finished_step(
 def applied_weight_decay(state: Any) -> Any:
     """Read the decay that the last update used from an optimizer's state, for logging.
 
+    It is lambda_t as it was given, before what comes later in the chain: under `coupling="schedule"`
+    a constant decay is logged as that constant, also when a cosine takes the steps to 0. The decay per
+    step is `schedule(step) * applied_weight_decay(state)`, the first step being 0, under
+    `"learning_rate"` times the learning rate as well; `diagnostics.effective_decay` measures it for
+    each leaf under every coupling and mask.
+
     Args:
         state: the state of any chain or wrapper that holds one of this library's decays.
 
@@ -105,10 +114,22 @@ def applied_weight_decay(state: Any) -> Any:
         >>> _, state = decay.update(theta, state, theta)
         >>> float(applied_weight_decay(state))
         0.25
+
+        Decay at place C, and a schedule that halves the steps:
+
+        >>> schedule = lambda step: 0.5**step
+        >>> tx = optax.chain(decoupled_weight_decay(0.5), optax.scale_by_schedule(schedule))
+        >>> u, state = tx.update(jnp.array([0.0]), tx.init(theta), theta)
+        >>> u, state = tx.update(jnp.array([0.0]), state, theta)
+        >>> float(applied_weight_decay(state)), float(schedule(1) * applied_weight_decay(state))
+        (0.5, 0.25)
+        >>> print(u / theta)
+        [0.25]
     """
     kinds = (DecoupledWeightDecayState, LazyDecayState, AddL2ToGradState, AutoL2State)
     found = {
-        _tree.path_name(path): node.weight_decay
+        # In an NNX optimizer the array is in a Variable.
+        _tree.path_name(path): jax.tree.leaves(node.weight_decay)[0]
         for path, node in jax.tree_util.tree_leaves_with_path(
             state, is_leaf=lambda node: isinstance(node, kinds)
         )

@@ -74,7 +74,8 @@ def describe_decay(
 
     Args:
         params: the parameters, or their shapes, as `jax.eval_shape` gives them; nothing is computed on
-            them. Leaves that are no floating or complex arrays get no row.
+            them. Leaves that are no floating or complex arrays get no row. Of an NNX module with other
+            variables than parameters, such as batch statistics, `nnx.state(module, nnx.Param)`.
         mask: which leaves decay; as in `adamw`.
         weight_decay: lambda, in the unit that `coupling` gives it; a number or a callable of the step.
         learning_rate: alpha, which `"learning_rate"` and `"corrected"` need.

@@ -73,14 +73,14 @@ def like(
         UserWarning: a step removes 0.5 % or more of a weight.
 
     Example:
-        PyTorch multiplies the decay by the learning rate: a step removes 0.5 * 0.25.
+        PyTorch multiplies the decay by the learning rate: a step removes 0.1 * 0.04.
 
         >>> import jax.numpy as jnp
-        >>> tx = like("pytorch.SGD", lr=0.5, weight_decay=0.25)
+        >>> tx = like("pytorch.AdamW", lr=0.1, weight_decay=0.04)
         >>> theta, g = jnp.array([1.0]), jnp.array([0.0])
         >>> u, _ = tx.update(g, tx.init(theta), theta)
-        >>> float(u[0])
-        -0.125
+        >>> round(float(u[0]), 6)
+        -0.004
 
     Source: docs/conventions.md; tests/libraries compares each with the library itself.
     """

@@ -39,14 +39,13 @@ def steps_per_epoch(batch_size: Number, dataset_size: Number) -> Number:
 
     Raises:
         TypeError: a size that is not an integer.
-        ValueError: a size below 1.
+        ValueError: a size below 1, a batch that is larger than the dataset.
 
     Example:
         >>> steps_per_epoch(128, 50_000)
         391
     """
-    _check.check_integer("batch_size", batch_size, minimum=1)
-    _check.check_integer("dataset_size", dataset_size, minimum=1)
+    _check_sizes(batch_size, dataset_size)
     return _batches(_check.as_integer(batch_size), _check.as_integer(dataset_size))
 
 
@@ -72,7 +71,8 @@ def normalized_weight_decay(
 
     Raises:
         TypeError: a size that is not an integer, a callable where a number is meant.
-        ValueError: a size below 1, a negative decay, an `epochs` of 0 or less.
+        ValueError: a size below 1, a batch that is larger than the dataset, a negative decay, an
+            `epochs` of 0 or less.
 
     Example:
         CIFAR-10, and 25.6 times as much data, which ImageNet32x32 is:
@@ -113,7 +113,8 @@ def normalize_weight_decay(
 
     Raises:
         TypeError: a size that is not an integer, a callable where a number is meant.
-        ValueError: a size below 1, a negative decay, an `epochs` of 0 or less.
+        ValueError: a size below 1, a batch that is larger than the dataset, a negative decay, an
+            `epochs` of 0 or less.
 
     Example:
         >>> normalize_weight_decay(0.001, 100, 10_000, 4)  # 0.001 times the root of 400 steps
@@ -135,9 +136,23 @@ def decay_of_budget(
 
 
 def _check_budget(batch_size: Number, dataset_size: Number, epochs: Number) -> None:
+    _check_sizes(batch_size, dataset_size)
+    _check.check_positive("epochs", epochs)
+
+
+def _check_sizes(batch_size: Number, dataset_size: Number) -> None:
     _check.check_integer("batch_size", batch_size, minimum=1)
     _check.check_integer("dataset_size", dataset_size, minimum=1)
-    _check.check_positive("epochs", epochs)
+    _check_order(batch_size, dataset_size)
+
+
+def _check_order(batch_size: Number, dataset_size: Number) -> None:
+    batch, data = _check.concrete(batch_size), _check.concrete(dataset_size)
+    if batch is not None and data is not None and batch > data:
+        raise ValueError(
+            f"`batch_size` is {batch_size} and `dataset_size` is {dataset_size}, and a batch is at most "
+            "the dataset. Pass them the other way round, or both in one unit."
+        )
 
 
 def _number(x: Number) -> Any:
@@ -318,11 +333,13 @@ def _epoch_and_rate(steps_per_epoch: Number, learning_rate: Number) -> tuple[jax
 def weight_decay_at_learning_rate(
     weight_decay: Number, from_learning_rate: Number, to_learning_rate: Number
 ) -> Number:
-    r"""Keep the decay per step when the learning rate changes, and so its timescale and half-life.
+    r"""Carry a decay per unit of learning rate to another rate, so that the decay per step stays.
 
     $$\lambda' = \lambda \frac{\alpha}{\alpha'}$$
 
-    For decay per unit of learning rate. Decay per step stays as it is.
+    Timescale and half-life stay with it. This is for `coupling="learning_rate"` and `"corrected"`
+    alone: under `"schedule"`, the default of this library, and `"none"` the decay is per step, and
+    the same number serves at every learning rate.
 
     Args:
         weight_decay: $\lambda$ of `coupling="learning_rate"`, per unit of learning rate; 0 or more.
@@ -361,8 +378,9 @@ def weight_decay_at_batch_size(
     $$\lambda' = \lambda \frac{b'}{b}$$
 
     Args:
-        weight_decay: $\lambda$, per step; or per unit of a learning rate that stays. Where that changes
-            with the batch size, `weight_decay_at_learning_rate` comes next. 0 or more.
+        weight_decay: $\lambda$, in either unit; 0 or more. Per step (`coupling="schedule"`) this is all,
+            whatever the learning rate does. Per unit of it (`"learning_rate"`) the learning rate
+            is to stay; where it changes too, `weight_decay_at_learning_rate` comes next.
         from_batch_size: b, that it was found at; positive.
         to_batch_size: b', that it is wanted at; positive.
 
@@ -398,7 +416,8 @@ def weight_decay_at_dataset_size(
     $$\lambda' = \lambda \frac{B}{B'}$$
 
     Args:
-        weight_decay: $\lambda$, per step; or per unit of a learning rate that stays. 0 or more.
+        weight_decay: $\lambda$, per step; or per unit of a learning rate that stays, as in
+            `weight_decay_at_batch_size`. 0 or more.
         from_dataset_size: B, that it was found at; positive.
         to_dataset_size: B', that it is wanted at; positive.
 
@@ -494,36 +513,53 @@ def learning_rate_at_width(learning_rate: Number, from_width: Number, to_width: 
     return alpha / ratio
 
 
-def weight_decay_at_width(weight_decay: Number, from_width: Number, to_width: Number) -> Number:
+def weight_decay_at_width(
+    weight_decay: Number,
+    from_width: Number,
+    to_width: Number,
+    *,
+    coupling: Literal["schedule", "learning_rate"] = "schedule",
+) -> Number:
     r"""Scale the decay of the matrices of a network whose width changes, by the root rule.
 
-    $$\lambda' = \lambda \sqrt{\frac{d'}{d}}$$
+    $$\lambda' = \lambda \sqrt{\frac{d}{d'}} \text{ per step}, \qquad
+    \lambda' = \lambda \sqrt{\frac{d'}{d}} \text{ per unit of learning rate}$$
 
-    It goes with `learning_rate_at_width`, so that the decay per step falls as $d'^{-1/2}$. Vectors are
-    not decayed. Another rule keeps the decay per step: `weight_decay_at_learning_rate`.
+    Both are one rule and go with `learning_rate_at_width`: the second times the learning rate, which
+    falls as $1/d'$, is the first. Vectors are not decayed. Another rule keeps the decay per step:
+    there a $\lambda$ per step stays, and `weight_decay_at_learning_rate` carries one per unit.
 
     Args:
-        weight_decay: $\lambda$ of `coupling="learning_rate"`, per unit of learning rate; 0 or more.
+        weight_decay: $\lambda$, in the unit of `coupling`; 0 or more.
         from_width: d, that it was found at; positive.
         to_width: d', that it is wanted at; positive.
+        coupling: what $\lambda$ is per: `"schedule"` a step, as in this library unless it is told
+            otherwise (and under `"none"`); `"learning_rate"` a unit of learning rate, as in PyTorch
+            and Optax (and under `"corrected"`).
 
     Returns:
         $\lambda'$, in the unit of $\lambda$.
 
     Raises:
-        TypeError: not a number, or one of 16 bits.
-        ValueError: a negative decay, a width of 0 or less.
+        TypeError: not a number, or one of 16 bits; no string for `coupling`.
+        ValueError: a negative decay, a width of 0 or less, another `coupling`.
 
     Example:
-        >>> weight_decay_at_width(0.25, 256, 1024)
-        0.5
+        The same decay in both units: $\lambda$ per step is the learning rate times the one per unit.
 
-    Source: Fan et al., arXiv 2510.15262 (abstract), for the matrices of AdamW.
+        >>> weight_decay_at_width(0.125, 256, 1024)
+        0.0625
+        >>> to_rate = learning_rate_at_width(0.5, 256, 1024)
+        >>> to_rate * weight_decay_at_width(0.125 / 0.5, 256, 1024, coupling="learning_rate")
+        0.0625
+
+    Source: Fan et al., arXiv 2510.15262 (abstract), for the matrices of AdamW, in the second form.
     """
+    _check.check_option("coupling", coupling, ("schedule", "learning_rate"))
     lam, ratio = _value_and_ratio(
         "weight_decay", weight_decay, from_width=from_width, to_width=to_width
     )
-    return lam * ratio**0.5
+    return lam * ratio ** (0.5 if coupling == "learning_rate" else -0.5)
 
 
 def _value_and_ratio(name: str, value: Number, **sizes: Number) -> tuple[Any, Any]:
@@ -586,9 +622,11 @@ class Suggestions(NamedTuple):
 
 
 _LEGEND = (
-    "* is the unit of the rule's authors; both numbers are the same decay where the schedule is 1. "
-    "Half-life in steps, there.\nRead in: the source itself, its abstract, a secondary source, or "
-    "nowhere, which is memory."
+    "* the unit of the rule's authors. Both numbers of a row remove the same in a step at the peak, where "
+    "the schedule is 1.\n"
+    "half-life: after so many steps at the peak, a weight without gradient is half as large.\n"
+    "read in: where the rule was read: in the source itself, in its abstract, in a secondary source, "
+    "or nowhere: it is from memory."
 )
 
 
@@ -607,36 +645,61 @@ class _Rule(NamedTuple):
     """A published rule: what it needs, and the decay it gives in the unit of `coupling`."""
 
     name: str
-    needs: tuple[str, ...]
+    needs: tuple[tuple[str, ...], ...]
+    """Ways to give what it needs, of which one is enough."""
     coupling: Literal["schedule", "learning_rate"]
     weight_decay: Callable[[SimpleNamespace], Any]
     source: str
     read_in: ReadIn
 
 
-_BUDGET = ("batch_size", "dataset_size", "epochs")
-_WIDTH = ("learning_rate", "width", "base_width", "base_weight_decay")
+_EPOCH = (("batch_size", "dataset_size"), ("steps", "epochs"))
+_STEPS = (("steps",), ("batch_size", "dataset_size", "epochs"))
+_WIDTH = (("learning_rate", "width", "base_width", "base_weight_decay"),)
+
+
+def _with_rate(needs: tuple[tuple[str, ...], ...], *names: str) -> tuple[tuple[str, ...], ...]:
+    return tuple(("learning_rate", *way, *names) for way in needs)
 
 
 def _normalized(norm: float) -> _Rule:
     return _Rule(
         f"normalized decay of {norm:g}",
-        _BUDGET,
+        _STEPS,
         "schedule",
-        lambda run: decay_of_budget(norm, run.batch_size, run.dataset_size, run.epochs),
+        lambda run: decay_of_budget(norm, *_budget(run)),
         "Loshchilov and Hutter, arXiv 1711.05101, appendix B.1",
         "source",
     )
 
 
-def _of_epochs(run: SimpleNamespace, epochs: Any) -> Any:
-    return 1 / (run.learning_rate * _batches(run.batch_size, run.dataset_size) * epochs)
+def _budget(run: SimpleNamespace) -> tuple[Any, Any, Any]:
+    if hasattr(run, "steps"):
+        return 1, run.steps, 1
+    return run.batch_size, run.dataset_size, run.epochs
+
+
+def _steps_of_epoch(run: SimpleNamespace) -> Any:
+    if hasattr(run, "batch_size") and hasattr(run, "dataset_size"):
+        return _batches(run.batch_size, run.dataset_size)
+    return run.steps / run.epochs
+
+
+def _steps_of_run(run: SimpleNamespace) -> Any:
+    return run.steps if hasattr(run, "steps") else _steps_of_epoch(run) * run.epochs
 
 
 def _power_line(run: SimpleNamespace) -> Number:
     ratio = run.tokens / run.parameters
     part = timescale_at_tokens_per_parameter(run.timescale_coefficient, 1, ratio)
-    return _of_epochs(run, run.epochs * part)
+    return 1 / (run.learning_rate * _steps_of_run(run) * part)
+
+
+def _base_per_learning_rate(run: SimpleNamespace) -> Any:
+    if run.base_coupling == "learning_rate":
+        return run.base_weight_decay
+    base_rate = learning_rate_at_width(run.learning_rate, run.width, run.base_width)
+    return run.base_weight_decay / base_rate
 
 
 _RULES = (
@@ -644,23 +707,23 @@ _RULES = (
     _normalized(0.05),
     _Rule(
         "timescale of one epoch, the shortest",
-        ("learning_rate", "batch_size", "dataset_size"),
+        _with_rate(_EPOCH),
         "learning_rate",
-        lambda run: _of_epochs(run, 1),
+        lambda run: 1 / (run.learning_rate * _steps_of_epoch(run)),
         "Wang and Aitchison, arXiv 2405.13698",
         "abstract",
     ),
     _Rule(
         "timescale of all epochs, the longest",
-        ("learning_rate", *_BUDGET),
+        _with_rate(_STEPS),
         "learning_rate",
-        lambda run: _of_epochs(run, run.epochs),
+        lambda run: 1 / (run.learning_rate * _steps_of_run(run)),
         "Wang and Aitchison, arXiv 2405.13698",
         "abstract",
     ),
     _Rule(
         "timescale by tokens per parameter",
-        ("learning_rate", *_BUDGET, "tokens", "parameters", "timescale_coefficient"),
+        _with_rate(_STEPS, "tokens", "parameters", "timescale_coefficient"),
         "learning_rate",
         _power_line,
         "Bergsma et al., arXiv 2505.13738",
@@ -670,7 +733,7 @@ _RULES = (
         "root of the width",
         _WIDTH,
         "learning_rate",
-        lambda run: run.base_weight_decay * (run.width / run.base_width) ** 0.5,
+        lambda run: _base_per_learning_rate(run) * (run.width / run.base_width) ** 0.5,
         "Fan et al., arXiv 2510.15262",
         "abstract",
     ),
@@ -678,13 +741,13 @@ _RULES = (
         "decay per step kept over width",
         _WIDTH,
         "learning_rate",
-        lambda run: run.base_weight_decay * (run.width / run.base_width),
+        lambda run: _base_per_learning_rate(run) * (run.width / run.base_width),
         "Kosson et al., arXiv 2510.19093",
         "abstract",
     ),
     _Rule(
         "1e-4, independent",
-        (),
+        ((),),
         "schedule",
         lambda run: 1e-4,
         "Wortsman et al., arXiv 2309.14322",
@@ -696,6 +759,7 @@ _RULES = (
 def suggest(
     *,
     learning_rate: Number | None = None,
+    steps: Number | None = None,
     batch_size: Number | None = None,
     dataset_size: Number | None = None,
     epochs: Number | None = None,
@@ -705,6 +769,7 @@ def suggest(
     width: Number | None = None,
     base_width: Number | None = None,
     base_weight_decay: Number | None = None,
+    base_coupling: Literal["schedule", "learning_rate"] = "schedule",
 ) -> Suggestions:
     r"""Show what the published rules give for a run, each with its source, and choose none of them.
 
@@ -715,8 +780,10 @@ def suggest(
     Args:
         learning_rate: $\alpha$, the peak; positive. The rules for width take it for that of the
             matrices at `width`, which goes as 1 / width.
+        steps: of the run, updates of the optimizer; 1 or more. Or let them be counted: give
+            `batch_size`, `dataset_size` and `epochs` instead.
         batch_size: in the unit of `dataset_size`: examples, or tokens; 1 or more.
-        dataset_size: of one epoch, in the unit of `batch_size`; 1 or more.
+        dataset_size: of one epoch, in the unit of `batch_size`; that or more.
         epochs: length of the run; 1 or more.
         tokens: seen in the run, whatever the unit of `batch_size`; 1 or more.
         parameters: of the model; 1 or more.
@@ -724,15 +791,18 @@ def suggest(
             part of the run. It is not known here: measure it in a small run. Positive.
         width: of the model; 1 or more.
         base_width: of the model that `base_weight_decay` was found with; 1 or more.
-        base_weight_decay: best there, per unit of learning rate. Positive.
+        base_weight_decay: best there, in the unit of `base_coupling`. Positive.
+        base_coupling: what `base_weight_decay` is per: `"schedule"` a step, as in this library unless it
+            is told otherwise; `"learning_rate"` a unit of learning rate, as in PyTorch and Optax.
 
     Returns:
         `Suggestions`, whose `str` is a table, with a row for each rule: what to pass under each
             `coupling`, the half-life, the source, and what the rule was read in.
 
     Raises:
-        TypeError: not a number, or one of 16 bits.
-        ValueError: a size below 1, another number of 0 or less.
+        TypeError: not a number, or one of 16 bits; no string for `base_coupling`.
+        ValueError: a size below 1, another number of 0 or less, a batch that is larger than the
+            dataset, steps that are given in both ways, another `base_coupling`.
 
     Example:
         >>> run = suggest(learning_rate=0.01, batch_size=100, dataset_size=10_000, epochs=25)
@@ -746,11 +816,19 @@ def suggest(
         >>> run.left_out[1]
         ('root of the width', 'needs width, base_width, base_weight_decay')
 
+        A language model, whose steps are known:
+
+        >>> run = suggest(learning_rate=0.01, steps=2500, tokens=2e9, parameters=1e8)
+        >>> f"{run.rows[2].rule}: {run.rows[2].per_step:g}"
+        'timescale of all epochs, the longest: 0.0004'
+        >>> dict(run.left_out)["timescale by tokens per parameter"]
+        'needs timescale_coefficient'
+
     Source: those of the rows.
     """
     counts = {
-        "batch_size": batch_size, "dataset_size": dataset_size, "epochs": epochs, "tokens": tokens,
-        "parameters": parameters, "width": width, "base_width": base_width,
+        "steps": steps, "batch_size": batch_size, "dataset_size": dataset_size, "epochs": epochs,
+        "tokens": tokens, "parameters": parameters, "width": width, "base_width": base_width,
     }  # fmt: skip
     numbers = {
         "learning_rate": learning_rate, "timescale_coefficient": timescale_coefficient,
@@ -761,8 +839,10 @@ def suggest(
         _check.check_number(name, value, minimum=1.0)
     for name, value in numbers.items():
         _check.check_positive(name, value)
+    _check.check_option("base_coupling", base_coupling, ("schedule", "learning_rate"))
+    _check_steps(counts)
     given = {name: _number(value) for name, value in {**counts, **numbers}.items()}
-    results = [_follow(rule, given) for rule in _RULES]
+    results = [_follow(rule, {**given, "base_coupling": base_coupling}) for rule in _RULES]
     return Suggestions(
         tuple(result for result in results if isinstance(result, Suggestion)),
         tuple(
@@ -771,11 +851,22 @@ def suggest(
     )
 
 
+def _check_steps(counts: dict[str, Number]) -> None:
+    if {"batch_size", "dataset_size"} <= counts.keys():
+        _check_order(counts["batch_size"], counts["dataset_size"])
+    if {"steps", "batch_size", "dataset_size", "epochs"} <= counts.keys():
+        raise ValueError(
+            f"`steps` is {counts['steps']}, and `batch_size`, `dataset_size` and `epochs` say the steps "
+            "of the run too. Leave out `steps`, or `epochs`."
+        )
+
+
 def _follow(rule: _Rule, given: dict[str, Any]) -> Suggestion | str:
     """What a rule gives for a run, or why it gives nothing."""
-    missing = [name for name in rule.needs if name not in given]
-    if missing:
-        return f"needs {', '.join(missing)}"
+    ways = [[name for name in way if name not in given] for way in rule.needs]
+    if all(ways):
+        shortest = [way for way in ways if not any(set(other) < set(way) for other in ways)]
+        return f"needs {'; or '.join(', '.join(way) for way in shortest)}"
     lam, rate = rule.weight_decay(SimpleNamespace(**given)), given.get("learning_rate")
     per_rate = lam if rule.coupling == "learning_rate" else None if rate is None else lam / rate
     per_step = lam if rule.coupling == "schedule" else lam * given["learning_rate"]

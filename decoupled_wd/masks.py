@@ -44,23 +44,28 @@ class Rules:
     rules: tuple[tuple[str, Any], ...]
     """Pairs of a pattern and a multiplier, or a tuple of them, one a layer."""
     otherwise: Any
-    """Multiplier, or preset, for what no rule reaches."""
+    """Multiplier for what no rule reaches."""
     strict: bool
+    times: Preset | None
+    """What has the last word: 0 where it is off, whatever the rules say."""
 
     def __repr__(self) -> str:
         given = f", otherwise={self.otherwise}" if self.otherwise is not True else ""
-        return f"masks.by_path({dict(self.rules)}{given}{', strict=True' if self.strict else ''})"
+        given += ", strict=True" if self.strict else ""
+        given += f", times={self.times}" if self.times else ""
+        return f"masks.by_path({dict(self.rules)}{given})"
 
 
 def by_path(
     rules: Mapping[str, Number | Sequence[Number]],
     *,
-    otherwise: Number | Preset | None = None,
+    otherwise: Number | None = None,
     strict: bool = False,
+    times: Preset | None = None,
 ) -> Rules:
     r"""Set the multiplier of each leaf by the first regular expression that matches its path.
 
-    $$\lambda_{leaf} = m \lambda, \quad m \text{ of the first rule that matches}$$
+    $$\lambda_{leaf} = m p \lambda, \quad m \text{ of the first rule that matches, } p \text{ of `times`}$$
 
     A pattern has to match the whole path (`re.fullmatch`): `".*bias"`, not `"bias"`. A rule that
     matches no path is an error where the mask meets the parameters, which lists the paths it may have
@@ -70,14 +75,15 @@ def by_path(
     Args:
         rules: pattern -> multiplier, in order: True, False, or a number (traced or not), 0 or more; or
             one number a layer, as in `by_layer`.
-        otherwise: multiplier, or preset, for leaves that no rule reaches; None is 1, they decay.
+        otherwise: multiplier for leaves that no rule reaches; None is 1, they decay.
         strict: whether a leaf that no rule reaches is an error.
+        times: a preset that multiplies what the rules say: its biases and norms stay at 0.
 
     Returns:
         A record for `mask`; it is hashable if its multipliers are.
 
     Raises:
-        TypeError: `rules` is no mapping from strings, or a multiplier is no number.
+        TypeError: `rules` is no mapping from strings, a multiplier no number, or `times` no preset.
         ValueError: a pattern is no regular expression, a multiplier is negative, or both `otherwise` and
             `strict` are given. Where it meets the parameters: a rule that matches nothing, or in strict
             mode a leaf without a rule.
@@ -85,13 +91,16 @@ def by_path(
     Example:
         >>> import jax.numpy as jnp
         >>> import decoupled_wd as dwd
+        >>> layer = {"bias": jnp.ones(1), "kernel": jnp.ones((1, 2))}
+        >>> params = {"body": layer, "head": layer}  # body/bias, body/kernel, head/bias, head/kernel
         >>> mask = by_path({".*bias": False, "head/.*": 0.5})
         >>> mask
         masks.by_path({'.*bias': False, 'head/.*': 0.5})
-        >>> layer = {"bias": jnp.ones(1), "kernel": jnp.ones(2)}
-        >>> table = dwd.describe_decay({"body": layer, "head": {"kernel": jnp.ones(2)}}, mask)
-        >>> [(row.path, row.multiplier) for row in table]
-        [('body/bias', 0.0), ('body/kernel', 1.0), ('head/kernel', 0.5)]
+        >>> [row.multiplier for row in dwd.describe_decay(params, mask)]
+        [0.0, 1.0, 0.0, 0.5]
+        >>> mask = by_path({"head/.*": 0.5}, times=matrices())
+        >>> [row.multiplier for row in dwd.describe_decay(params, mask)]
+        [0.0, 1.0, 0.0, 0.5]
     """
     if not isinstance(rules, Mapping):
         raise TypeError(
@@ -104,18 +113,31 @@ def by_path(
             f"`otherwise` is {otherwise!r} and `strict` is True, which makes an error of every leaf "
             "that `otherwise` is for: pass one of them."
         )
-    if not (otherwise is None or isinstance(otherwise, Preset)):
+    if isinstance(otherwise, Preset):
+        raise TypeError(
+            f"`otherwise` is the preset {otherwise}, and a number is needed. A preset multiplies the "
+            f"rules, and has the last word: times={otherwise}. To decay what it leaves out, write a "
+            "mask that is a function of the parameters."
+        )
+    if otherwise is not None:
         _check_multiplier("otherwise", otherwise)
+    _check_called("times", times)
+    if not (times is None or isinstance(times, Preset)):
+        raise TypeError(f"`times` is {times!r}, and a preset is needed, such as masks.matrices().")
     pairs = tuple((pattern, _checked(pattern, value)) for pattern, value in rules.items())
-    return Rules(pairs, True if otherwise is None else otherwise, strict)
+    return Rules(pairs, True if otherwise is None else otherwise, strict, times)
 
 
 def by_layer(
-    pattern: str, multipliers: Sequence[Number], *, otherwise: Number | Preset | None = None
+    pattern: str,
+    multipliers: Sequence[Number],
+    *,
+    otherwise: Number | None = None,
+    times: Preset | None = None,
 ) -> Rules:
     r"""Set one multiplier a layer, by the number of the layer in the path.
 
-    $$\lambda_{leaf} = m_i \lambda, \quad i \text{ the layer}$$
+    $$\lambda_{leaf} = m_i p \lambda, \quad i \text{ the layer, } p \text{ of `times`}$$
 
     The pattern matches the whole path, and its one group the number, counted from 0. The multipliers
     have no unit: lambda keeps its own. Layers that a scan or vmap stacks in one array have no number
@@ -124,13 +146,14 @@ def by_layer(
     Args:
         pattern: a regular expression with one group, such as `r"layers_(\d+)/.*"`.
         multipliers: one a layer: True, False, or a number, 0 or more.
-        otherwise: multiplier, or preset, for all other leaves; None is 1, they decay.
+        otherwise: multiplier for all other leaves; None is 1, they decay.
+        times: a preset that multiplies both: its biases and norms stay at 0, in the layers, too.
 
     Returns:
         A record for `mask`.
 
     Raises:
-        TypeError: a multiplier is no number, or `multipliers` no sequence.
+        TypeError: a multiplier is no number, `multipliers` no sequence, or `times` no preset.
         ValueError: the pattern is no regular expression with one group. Where it meets the parameters:
             there are more or fewer layers than multipliers.
 
@@ -148,7 +171,7 @@ def by_layer(
         raise TypeError(
             f"`multipliers` is {multipliers!r}, and a sequence is needed: one number for every layer."
         )
-    return by_path({pattern: multipliers}, otherwise=otherwise)
+    return by_path({pattern: multipliers}, otherwise=otherwise, times=times)
 
 
 def matrices(*, stacked: int | Mapping[str, int] = 0) -> Preset:
@@ -167,7 +190,7 @@ def matrices(*, stacked: int | Mapping[str, int] = 0) -> Preset:
             or pattern -> number for the leaves whose whole path it matches (`{"layers/.*": 1}`).
 
     Returns:
-        A record for `mask`, or for `otherwise` of `by_path`, behind exceptions.
+        A record for `mask`, or for `times` of `by_path` and `by_layer`.
 
     Raises:
         TypeError: `stacked` is neither an integer nor a mapping to integers.
@@ -200,7 +223,7 @@ def no_bias_norm_embedding(*, stacked: int | Mapping[str, int] = 0) -> Preset:
         stacked: leading axes that stack layers, as in `matrices`.
 
     Returns:
-        A record for `mask`, or for `otherwise` of `by_path`, behind exceptions.
+        A record for `mask`, or for `times` of `by_path` and `by_layer`.
 
     Raises:
         TypeError: `stacked` is neither an integer nor a mapping to integers.
@@ -217,7 +240,8 @@ def no_bias_norm_embedding(*, stacked: int | Mapping[str, int] = 0) -> Preset:
 
 
 def check_mask(mask: Mask) -> None:
-    """Refuse a bare scalar, which is what `optax.inject_hyperparams` makes of a callable mask."""
+    """Refuse a bare scalar, as `optax.inject_hyperparams` makes of a callable mask, and a bare preset."""
+    _check_called("mask", mask)
     if isinstance(mask, (bool, int, float, np.generic, np.ndarray, jax.Array)):
         raise TypeError(
             f"`mask` is the bare scalar {mask!r}, and a tree, a prefix of one, rules, or a function of "
@@ -313,6 +337,14 @@ def _check_multiplier(name: str, value: Any, *, at: str = "") -> None:
 # Records: checked when they are made
 
 
+def _check_called(name: str, value: Any) -> None:
+    if value is matrices or value is no_bias_norm_embedding:
+        raise TypeError(
+            f"`{name}` is the function `masks.{value.__name__}`, and what it returns is needed. Call "
+            f"it: masks.{value.__name__}()."
+        )
+
+
 def _is_sequence(value: Any) -> bool:
     vector = isinstance(value, (np.ndarray, jax.Array)) and value.ndim == 1
     return vector or (isinstance(value, Sequence) and not isinstance(value, str))
@@ -367,7 +399,7 @@ def _resolved(mask: Rules | Preset, params: Params) -> Any:
     leaves = [(_tree.path_name(path), leaf) for path, leaf in keyed]
     paths = [path for path, _ in leaves]
     whole = not any(isinstance(leaf, optax.MaskedNode) for _, leaf in leaves)
-    rules = mask if isinstance(mask, Rules) else Rules((), mask, False)
+    rules = mask if isinstance(mask, Rules) else Rules((), True, strict=False, times=mask)
     if whole:
         _check_matches(rules, paths)
     found = [_first_match(rules, path) for path in paths]
@@ -382,7 +414,9 @@ def _resolved(mask: Rules | Preset, params: Params) -> Any:
             "each, or '.*' as the last one."
         )
     return treedef.unflatten(
-        _tree.is_inexact(leaf) and (match[0] if match else _otherwise(rules.otherwise, path, leaf))
+        _tree.is_inexact(leaf)
+        and (rules.times is None or _decays(rules.times, path, leaf))
+        and (match[0] if match else rules.otherwise)
         for (path, leaf), match in zip(leaves, found, strict=True)
     )
 
@@ -413,9 +447,8 @@ def _layer(match: re.Match[str], multipliers: tuple[Any, ...]) -> int:
 
 def _check_matches(rules: Rules, paths: list[str]) -> None:
     """Require that every pattern matches, and every multiplier of a layer has its layer."""
-    preset = rules.otherwise if isinstance(rules.otherwise, Preset) else None
-    stacked = preset.stacked if preset and not isinstance(preset.stacked, int) else ()
-    for pattern, value in (*rules.rules, *stacked):
+    stacked = rules.times.stacked if rules.times else ()
+    for pattern, value in (*rules.rules, *(() if isinstance(stacked, int) else stacked)):
         matches = [match for path in paths if (match := re.fullmatch(pattern, path))]
         if not matches:
             what = "a multiplier" if (pattern, value) in rules.rules else "`stacked` axes"
@@ -436,18 +469,25 @@ def _check_matches(rules: Rules, paths: list[str]) -> None:
 
 def _near_misses(pattern: str, paths: list[str]) -> str:
     """What a pattern that matches nothing may have meant."""
+    if not pattern:
+        return f"It is the path of a bare array, and the paths are {_tree.listed(paths)}."
+    slashed = _slashed(pattern)
+    wider = slashed != pattern and _widened(slashed, paths)
+    if wider:
+        return f"Names are joined with slashes: write {wider!r}."
+    below = [path.removeprefix("params/") for path in paths if path.startswith("params/")]
+    wider = _widened(pattern, below)
+    if wider:
+        return (
+            "The tree has the level 'params' of Flax's variables: pass what is below it, "
+            f"variables['params'], with the pattern {wider!r}, or write {f'params/{wider}'!r}."
+        )
     parts = [path for path in paths if re.search(pattern, path)]
     if parts:
-        inner = pattern.removeprefix("^").removesuffix("$")
-        inner = f"({inner})" if "|" in inner else inner
-        before, after = (
-            "" if fixed else ".*" for fixed in (pattern.startswith("^"), pattern.endswith("$"))
-        )
-        wider = f"{before}{inner}{after}"
-        advice = f": write {wider!r}" if any(re.fullmatch(wider, path) for path in paths) else ""
-        return f"It matches a part of {_tree.listed(parts)}{advice}."
+        wider = _widened(pattern, paths)
+        return f"It matches a part of {_tree.listed(parts)}{f': write {wider!r}' if wider else ''}."
     # A word may be spelt wrongly at the end of a long path, so that every end of each is compared.
-    literal = re.sub(r"\\.|[^\w/]", "", pattern).strip("/")
+    literal = re.sub(r"\\.|[^\w/]", "", slashed).strip("/")
     ends = {}
     for path in reversed(paths):
         names = path.split("/")
@@ -456,8 +496,41 @@ def _near_misses(pattern: str, paths: list[str]) -> str:
     return f"{'The nearest paths' if near else 'The paths'} are {_tree.listed(near or paths)}."
 
 
-def _otherwise(otherwise: Any, path: str, leaf: Any) -> Any:
-    return _decays(otherwise, path, leaf) if isinstance(otherwise, Preset) else otherwise
+def _slashed(pattern: str) -> str:
+    """A path as `jax.tree_util.keystr` writes it, `['head'].kernel`, with slashes."""
+    key = r"""\[(?:'([^']*)'|"([^"]*)"|(\d+))\]|\\?\.([A-Za-z_]\w*)"""
+    return re.sub(key, r"/\1\2\3\4", pattern).strip("/").removesuffix("/value")
+
+
+def _widened(pattern: str, paths: list[str]) -> str:
+    """A pattern for the whole of the paths that this one matches a part of; empty if there is none.
+
+    Where it matches names in full, these alone count: 'head' means 'head/kernel', not 'overhead/kernel'.
+    """
+    names = f"(?<![^/])(?:{pattern})(?![^/])"
+    try:
+        if any(re.fullmatch(pattern, path) for path in paths):
+            return pattern
+        full = [match for path in paths if (match := re.search(names, path))]
+        found = full or [match for path in paths if (match := re.search(pattern, path))]
+        # The one group of a rule for layers is that of their number.
+        group = "(?:" if re.compile(pattern).groups else "("
+        before = _rest({match.start() > 0 for match in found}, ".*/" if full else ".*", group)
+        after = _rest(
+            {match.end() < len(match.string) for match in found}, "/.*" if full else ".*", group
+        )
+        inner = pattern.removeprefix("^").removesuffix("$")
+        wider = f"{before}{f'{group}{inner})' if '|' in inner else inner}{after}"
+        return wider if any(re.fullmatch(wider, path) for path in paths) else ""
+    except re.error:  # Flags stand at the start of an expression alone.
+        return ""
+
+
+def _rest(there: set[bool], rest: str, group: str) -> str:
+    """What matches the rest of paths on one side, which may be there in all, in some or in none."""
+    if True not in there:
+        return ""
+    return f"{group}{rest})?" if False in there and rest != ".*" else rest
 
 
 # A leaf's last name, or a layer's and a leaf's, in lower case. Each stands for what is named so in Flax

@@ -4,7 +4,7 @@ Each way is two steps with a plain record between them, `Moments`: how many upda
 moments as arrays by the path of their parameter. A reader makes it of a state, a writer puts it into
 a fresh one, and training continues as if nothing had happened:
 
-    moments = migrate.from_pytorch(optimizer.state_dict())
+    moments = migrate.from_pytorch(optimizer.state_dict(), model.named_parameters())
     moments = migrate.rearrange(moments, to_flax)  # what renamed and transposed the weights
     state = migrate.to_optax(moments, tx.init(params))
 
@@ -23,12 +23,13 @@ Neither PyTorch nor Keras is imported. What belongs to no moment does not move: 
 scheduler and all other settings are those of the optimizer that is written to.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from decoupled_wd import _check, _moments, _tree
 from decoupled_wd._typing import Number
@@ -175,7 +176,8 @@ def to_optax(moments: Moments, state: Any) -> Any:
         arrays come to the default device; `jax.device_put` takes the state elsewhere.
 
     Raises:
-        TypeError: a count that is no integer.
+        TypeError: `moments` and `state` in each other's place, an optimizer in the place of its state,
+            a count that is no integer.
         ValueError: a moment that is missing, is of another shape, or has no place in the state; no
             count where the state has a counter.
 
@@ -187,6 +189,12 @@ def to_optax(moments: Moments, state: Any) -> Any:
         >>> int(adam.count), float(adam.mu["w"]), int(decay.count)
         (7, 2.0, 7)
     """
+    if isinstance(state, Moments):
+        raise TypeError(
+            "`state` is the moments: pass `to_optax(moments, tx.init(params))`, in this order."
+        )
+    if isinstance(state, (optax.GradientTransformation, optax.MultiSteps)):
+        raise TypeError("`state` is an optimizer, and a state of it is needed: pass `tx.init(params)`.")
     given, placed = _given(moments), set()
 
     def fill(owner: str, path: tuple[Any, ...], leaf: Any) -> Any:
@@ -249,7 +257,9 @@ def _array(leaf: Any) -> Any:
 # PyTorch
 
 
-def from_pytorch(state_dict: Any, names: Sequence[str] | None = None) -> Moments:
+def from_pytorch(
+    state_dict: Any, names: Iterable[str] | Iterable[tuple[str, Any]] | None = None
+) -> Moments:
     r"""Read the moments from the `state_dict()` of a PyTorch optimizer.
 
     $$\text{exp\_avg}, \text{exp\_avg\_sq}, \text{max\_exp\_avg\_sq}, \text{momentum\_buffer}
@@ -258,9 +268,13 @@ def from_pytorch(state_dict: Any, names: Sequence[str] | None = None) -> Moments
     Args:
         state_dict: `optimizer.state_dict()`, of PyTorch's AdamW, Adam or SGD, or of another
             optimizer that keeps nothing but these; of tensors or arrays.
-        names: of the parameters, in the order in which the optimizer got them, such as
-            `[name for name, _ in model.named_parameters()]`; None if it got `named_parameters()`
-            and so holds them.
+        names: of the parameters, or pairs of name and parameter, whose shapes are then compared with
+            those of the moments: `model.named_parameters()`, where the optimizer got
+            `model.parameters()`. With several parameter groups the order is that of the groups,
+            which is not the model's, and which equal shapes do not betray:
+            `of = {p: name for name, p in model.named_parameters()}` and
+            `[(of[p], p) for group in optimizer.param_groups for p in group["params"]]`. None if
+            the optimizer got names with its parameters and so holds them.
 
     Returns:
         `Moments` by these names, as NumPy arrays in PyTorch's layout; see `rearrange`. A parameter
@@ -268,9 +282,11 @@ def from_pytorch(state_dict: Any, names: Sequence[str] | None = None) -> Moments
         it with `moments._replace(count=...)`.
 
     Raises:
-        TypeError: not a state dict, complex moments (PyTorch averages the squares of both parts).
-        ValueError: names that are missing or too many, no moments, something beside them that would
-            be lost, parameters that made different numbers of steps.
+        TypeError: not a state dict, `names` of something else, complex moments (PyTorch averages the
+            squares of both parts).
+        ValueError: names that are missing or too many, a moment of another shape than its parameter,
+            no moments, something beside them that would be lost, parameters that made different
+            numbers of steps.
 
     Example:
         >>> entry = {"step": 7.0, "exp_avg": 2.0, "exp_avg_sq": 4.0}
@@ -279,14 +295,14 @@ def from_pytorch(state_dict: Any, names: Sequence[str] | None = None) -> Moments
         Moments(count=7, mu={'w': array(2.)}, nu={'w': array(4.)}, nu_max=None, trace=None)
     """
     counts, found = {}, {field: {} for field in _FIELDS}
-    for index, name, group in _pytorch_parameters(state_dict, names):
+    for index, name, shape, group in _pytorch_parameters(state_dict, names):
         if "step" in group:  # optimi
             counts[name] = int(group["step"])
         for key, value in state_dict["state"].get(index, {}).items():
             if key == "step":
                 counts[name] = int(value)
             elif key in _PYTORCH and value is not None:
-                found[_PYTORCH[key]][name] = _numpy(key, name, value)
+                found[_PYTORCH[key]][name] = _numpy(key, name, shape, value)
             elif value is not None:
                 raise ValueError(
                     f"`state_dict` holds {key!r} for {name!r}, which is no moment of Adam, AMSGrad or "
@@ -301,7 +317,7 @@ def to_pytorch(
     moments: Moments,
     state_dict: Any,
     tensor: Callable[[np.ndarray], Any],
-    names: Sequence[str] | None = None,
+    names: Iterable[str] | Iterable[tuple[str, Any]] | None = None,
 ) -> dict[str, Any]:
     r"""Put moments into the `state_dict()` of a PyTorch optimizer: AdamW, Adam or SGD.
 
@@ -314,16 +330,17 @@ def to_pytorch(
         moments: by PyTorch's names and in its layout; see `rearrange`.
         state_dict: `optimizer.state_dict()` of the fresh optimizer, whose settings stay.
         tensor: what makes a tensor of a NumPy array: `torch.tensor`.
-        names: as in `from_pytorch`.
+        names: as in `from_pytorch`, in the order of the groups. With pairs, what is another way round
+            than its parameter is seen here; without, only in a step of the optimizer.
 
     Returns:
         A state dict for `optimizer.load_state_dict`. A parameter that is in no moment has no state
         in it, as in PyTorch before its first gradient.
 
     Raises:
-        TypeError: not a state dict, a count that is no integer.
-        ValueError: names that are missing, too many, or unknown; a parameter that has one moment
-            and not the other; moments that the settings `amsgrad` and `momentum` do not ask for, or
+        TypeError: not a state dict, `names` of something else, a count that is no integer.
+        ValueError: names that are missing, too many, or unknown; a moment of another shape than its
+            parameter; a parameter that has one moment and not the other; moments that the settings `amsgrad` and `momentum` do not ask for, or
             that they ask for and that are missing; no count; an optimizer of optimi.
 
     Example:
@@ -335,7 +352,7 @@ def to_pytorch(
     given, placed, new = _given(moments), set(), {}
     keys = {key: field for key, field in _PYTORCH.items() if field in given}
     known = {path for values in given.values() for path in values}
-    for index, name, group in _pytorch_parameters(state_dict, names):
+    for index, name, shape, group in _pytorch_parameters(state_dict, names):
         if "setup" in group:
             raise ValueError(
                 "`state_dict` is of an optimizer of optimi, which counts from 0 again in its first step "
@@ -350,7 +367,7 @@ def to_pytorch(
                 )
         if name not in known:
             continue
-        entry = {key: np.array(_take(given, field, name)) for key, field in keys.items()}
+        entry = {key: np.array(_take(given, field, name, shape)) for key, field in keys.items()}
         placed |= {(field, name) for field in keys.values()}
         if "mu" in given:
             entry["step"] = np.array(_count(moments), np.float32)
@@ -359,8 +376,8 @@ def to_pytorch(
     return {**state_dict, "state": new}
 
 
-def _pytorch_parameters(state_dict: Any, names: Sequence[str] | None) -> list[tuple[int, str, Any]]:
-    """The index, the name and the group of each parameter."""
+def _pytorch_parameters(state_dict: Any, names: Any) -> list[tuple[int, str, Any, Any]]:
+    """The index, the name, the shape if it is known and the group of each parameter."""
     if not isinstance(state_dict, Mapping) or not {"state", "param_groups"} <= state_dict.keys():
         raise TypeError(
             f"`state_dict` is a {type(state_dict).__name__} without 'state' and 'param_groups'. Pass "
@@ -370,13 +387,33 @@ def _pytorch_parameters(state_dict: Any, names: Sequence[str] | None) -> list[tu
     rows = [(index, group) for group in groups for index in group["params"]]
     if names is None:
         names = [name for group in groups for name in group.get("param_names", ())]
-    if len(names) != len(rows) or len(set(names)) != len(rows):
+        if not names:
+            raise ValueError(
+                "`names` is None, and `state_dict` holds no names, as the optimizer got none with its "
+                f"parameters. Pass `model.named_parameters()`{_ORDER}."
+            )
+    named = [_name_and_shape(entry) for entry in names]
+    different = len(dict(named))
+    if len(named) != len(rows) or different != len(rows):
         raise ValueError(
-            f"`names` are {len(set(names))} different ones, and the optimizer has {len(rows)} "
-            "parameters. Pass their names in the order in which the optimizer got them, such as "
-            "[name for name, _ in model.named_parameters()]."
+            f"`names` are {different} different ones, and the optimizer has {len(rows)} parameters. "
+            f"Pass those of the optimizer's parameters, such as `model.named_parameters()`{_ORDER}."
         )
-    return [(index, name, group) for (index, group), name in zip(rows, names, strict=True)]
+    return [(index, *entry, group) for (index, group), entry in zip(rows, named, strict=True)]
+
+
+_ORDER = "; with several parameter groups, in the order of the groups"
+
+
+def _name_and_shape(entry: Any) -> tuple[str, tuple[int, ...] | None]:
+    if isinstance(entry, str):
+        return entry, None
+    if isinstance(entry, tuple) and len(entry) == 2 and isinstance(entry[0], str):
+        return entry[0], tuple(np.shape(entry[1]))
+    raise TypeError(
+        f"`names` has a {type(entry).__name__}, and names or pairs of name and parameter are needed. "
+        f"Pass `model.named_parameters()`{_ORDER}."
+    )
 
 
 def _copied(value: Any) -> np.ndarray:
@@ -384,7 +421,7 @@ def _copied(value: Any) -> np.ndarray:
     return np.asarray(value).copy()
 
 
-def _numpy(key: str, name: str, value: Any) -> np.ndarray:
+def _numpy(key: str, name: str, shape: tuple[int, ...] | None, value: Any) -> np.ndarray:
     """A tensor of any device as a NumPy array, bfloat16 as float32."""
     if hasattr(value, "detach"):
         value = value.detach().cpu()
@@ -394,6 +431,11 @@ def _numpy(key: str, name: str, value: Any) -> np.ndarray:
         raise TypeError(
             f"`state_dict` holds a complex {key!r} for {name!r}: PyTorch averages the squares of real "
             "and imaginary part apart, and Optax their sum, so there is no state to continue from."
+        )
+    if shape is not None and array.shape != shape:
+        raise ValueError(
+            f"`state_dict` holds {key!r} of shape {array.shape} for {name!r}, which is of shape {shape} "
+            f"in `names`. Pass the parameters in the order in which the optimizer got them{_ORDER}."
         )
     return array
 
@@ -637,7 +679,16 @@ def _scaled(moments: Moments, by1: jax.Array, by2: jax.Array) -> Moments:
     return moments._replace(**{k: scale(by, given[k]) for k, by in factors.items() if k in given})
 
 
+def _check_moments(moments: Any) -> None:
+    if not isinstance(moments, Moments):
+        raise TypeError(
+            f"`moments` is a {type(moments).__name__}, and `Moments` are needed: pass what a reader "
+            "such as `from_optax` returned."
+        )
+
+
 def _count(moments: Moments, minimum: int = 0) -> Any:
+    _check_moments(moments)
     if moments.count is None:
         raise ValueError(
             "`moments.count` is None, and the number of updates made so far is needed. Where the old "
@@ -662,6 +713,7 @@ def _agreed(name: str, counts: dict[str, Any]) -> Any:
 
 def _given(moments: Moments) -> dict[str, dict[str, Any]]:
     """The moments there are, by path."""
+    _check_moments(moments)
     values = {field: getattr(moments, field) for field in _FIELDS}
     return {field: _by_path(field, x) for field, x in values.items() if x is not None}
 
@@ -696,8 +748,9 @@ def _take(
     value = given[field][path]
     if shape is not None and np.shape(value) != shape:
         raise ValueError(
-            f"`moments.{field}`{at} is of shape {np.shape(value)}, and the state has shape {shape} "
-            "there. Transpose the moments as the weights, with `rearrange`."
+            f"`moments.{field}`{at} is of shape {np.shape(value)}, and {shape} is needed there. "
+            "Transpose the moments as the weights, with `rearrange`; and where they were read from "
+            "PyTorch by `names`, with several parameter groups, these must be in the order of the groups."
         )
     return value
 

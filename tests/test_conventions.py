@@ -207,6 +207,8 @@ def test_the_command_line_prints_the_same(capsys):
     [
         ("--from pytorch.AdamW --lr 1e-3 --to paper.Adam", 1, "Not exact. The nearest:"),
         ("--from pytorch.AdamW --amsgrad --lr=1e-3 --to pytorch", 0, "amsgrad=True"),
+        ("--from pytorch.AdamW --betas 0.8 0.9 --to paper", 0, "b1=0.8, b2=0.9"),
+        ("--from pytorch.AdamW --schedule cosine --to paper", 2, "in Python"),
         ("", 0, "pytorch.AdamW(amsgrad=True)"),
         ("--from pytorch.AdamW", 2, "Both --from and --to"),
         ("--from pytorch.AdmaW --to paper", 2, "Did you mean 'pytorch.AdamW'"),
@@ -232,6 +234,11 @@ BAD = {
         ValueError,
         "amsgrad=False",
     ),
+    "another case": ({"source": "pytorch.adamw"}, ValueError, "Did you mean 'pytorch.AdamW'"),
+    "the full name": ({"source": "torch.optim.AdamW"}, ValueError, "Did you mean 'pytorch.AdamW'"),
+    "the optimizer alone": ({"source": "AdamW"}, ValueError, "or 'pytorch.AdamW'"),
+    "initials": ({"wd": 0.1}, TypeError, "Did you mean `weight_decay`"),
+    "a string": ({"lr": "3e-4"}, TypeError, "`lr` is '3e-4'"),
     "a misspelt argument": ({"weight_deacy": 0.1}, TypeError, "Did you mean `weight_decay`"),
     "a missing argument": ({"source": "paper.SGDW", "learning_rate": 0.1}, TypeError, "is missing"),
     "one beta": ({"betas": 0.9}, TypeError, "2 numbers are needed"),
@@ -249,6 +256,44 @@ def test_bad_input_is_refused_in_sentences(make, case):
             arguments.get("source", "pytorch.AdamW"),
             **{k: v for k, v in arguments.items() if k != "source"},
         )
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "arguments", "chosen"),
+    [
+        ("pytorch.AdamW", "optimi", {}, "optimi.AdamW"),
+        ("pytorch.AdamW", "keras", {"eps": 0.0}, "keras.AdamW"),
+        ("pytorch.AdamW(amsgrad=True)", "decoupled_wd", {}, "decoupled_wd.amsgradw"),
+        ("pytorch.SGD", "optax", {}, "optax.sgd"),
+        # Constants, though an L2 penalty that varies from step to step is exact too.
+        ("keras.SGD", "paper", {"momentum": 0.9, "weight_decay": 5e-3}, "paper.SGDW"),
+        ("lion_pytorch.Lion", "decoupled_wd", {}, "decoupled_wd.lionw"),
+    ],
+)
+def test_of_a_library_the_plainest_optimizer_is_chosen(source, target, arguments, chosen):
+    assert dwd.convert(source, target, **arguments).target.name == chosen
+
+
+def test_a_library_without_such_a_step_asks_for_a_name():
+    with pytest.raises(
+        ValueError, match=r"none of whose .* name the one that is meant: lion_pytorch"
+    ):
+        dwd.convert("pytorch.AdamW", "lion_pytorch")
+
+
+def test_the_schedule_is_an_argument_of_this_librarys_optimizers():
+    conversion = dwd.convert(
+        "pytorch.AdamW", "decoupled_wd", lr=0.1, schedule=lambda step: 0.5**step
+    )
+    theta = jnp.ones(1)
+    tx = dwd.adamw(**conversion.arguments)
+    _, state = tx.update(0 * theta, tx.init(theta), theta)
+    np.testing.assert_allclose(tx.update(0 * theta, state, theta)[0], -0.1 * 0.5 * 0.01, rtol=1e-6)
+
+
+def test_an_optimizer_without_decay_takes_none():
+    with pytest.raises(NoCounterpart, match=r"optax\.adam has none"):
+        dwd.convert("optax.adamw", "optax.adam", learning_rate=0.1)
 
 
 def test_a_target_takes_its_options_alone():
@@ -271,7 +316,9 @@ def test_what_is_missing_is_told_with_its_cost_and_the_nearest():
         )  # fmt: skip
     nearest = caught.value.nearest
     assert nearest.arguments["eps"] == 1e-8
-    assert [part.part for part in nearest.missing] == ["eps_placement='before'"]
+    assert [part.part for part in nearest.missing] == [
+        "ε, which is added before the bias correction"
+    ]
 
 
 def test_to_another_optimizer_the_decay_alone_is_carried():

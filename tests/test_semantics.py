@@ -92,7 +92,7 @@ def decay_of(tx, step):
         "learning_rate": ALPHA * eta * lam,
         "none": lam,
         "corrected": ALPHA * eta**2 * lam,
-    }[tx.arguments.get("coupling", "schedule")]
+    }[tx.arguments.get("coupling", "learning_rate" if tx.name == "like" else "schedule")]
 
 
 def kept(tx, steps=STEPS):

@@ -24,7 +24,8 @@ class Conversion:
     arguments: Mapping[str, Any]
     """The target's arguments, all of them; what must vary is a callable of the 0-based step."""
     schedule: NumberOrSchedule | None
-    """What multiplies the target's learning rate, by the target's count of steps; None for 1."""
+    """What multiplies the target's learning rate, by the target's count of steps; None for 1. This
+    library's optimizers have an argument for it, so there it is among the arguments too."""
     decay_per_step: Any
     """The part of a weight that a step at multiplier 1 removes; None where the decay is a penalty
     inside the gradient, varies by itself, or reads more than rates."""
@@ -48,8 +49,8 @@ class NoCounterpart(ValueError):
     def __init__(self, nearest: Conversion) -> None:
         super().__init__(
             f"{nearest.source.title} cannot be carried to {nearest.target.title} exactly. "
-            f"{' '.join(map(str, nearest.missing))} The nearest conversion is the attribute "
-            "`nearest` of this error."
+            f"{' '.join(map(str, nearest.missing))} The nearest, in the attribute `nearest` of this "
+            f"error, is {call(nearest.target, nearest.arguments)}."
         )
         self.nearest = nearest
 
@@ -73,15 +74,16 @@ def convert(
     Args:
         source: a convention, such as "pytorch.AdamW"; some arguments may stand in parentheses:
             "optimi.AdamW(decouple_lr=True)". `conventions.CONVENTIONS` has all.
-        target: a convention, or a library alone, such as "paper" or "decoupled_wd", for the
-            optimizer of it that fits best. Its options may stand in parentheses.
+        target: a convention, or a library alone, such as "paper" or "decoupled_wd", for that one of
+            its optimizers which steps as the source does and needs least change. Options may stand
+            in parentheses.
         schedule: eta_t, what multiplies the source's learning rate: a number, or a callable of the
             step as the source counts it. None is 1.
         arguments: the source's arguments, in its own words; the source's defaults hold.
 
     Returns:
-        A `Conversion`: `arguments` are the target's; `print` shows formulas and the decay per
-        step, per 1000 steps, as half-life and as timescale.
+        A `Conversion`: `arguments` are the target's, to be called beside `schedule`; `print` shows
+        formulas and the decay per step, per 1000 steps, as half-life and as timescale.
 
     Raises:
         TypeError: an argument that the source does not have, that is missing or of the wrong type.
@@ -102,11 +104,44 @@ def convert(
             "schedule=multiplier, which is that callable divided by the peak."
         )
     name, given = parse(target)
-    found = [_conversion(terms, convention, given) for convention in candidates(name, given)]
-    best = min(found, key=lambda conversion: (len(conversion.missing), len(conversion.maps)))
+    asked = candidates(name, given)
+    if name not in [convention.name for convention in asked]:
+        asked = _of_library(name, asked, given, terms)
+    best = min((_conversion(terms, convention, given) for convention in asked), key=_strangeness)
     if best.missing:
         raise NoCounterpart(best)
     return best
+
+
+def _of_library(
+    name: str, asked: list[Convention], given: Mapping[str, Any], terms: Terms
+) -> list[Convention]:
+    """The optimizers of a library that may be meant: those that step as the source does."""
+    direction = terms.convention.direction
+    alike = [c for c in asked if c.direction == direction and direction != "own"]
+    if not alike:
+        names = ", ".join(sorted({c.name for c in asked}))
+        raise ValueError(
+            f"`target` is {name!r}, none of whose optimizers steps as {terms.convention.name} does. To "
+            f"carry the decay alone, name the one that is meant: {names}."
+        )
+    ready = [c for c in alike if not _needed(c, given)]
+    return ready or alike
+
+
+def _strangeness(conversion: Conversion) -> tuple[Any, ...]:
+    """What makes one target a worse choice than another: first what is lost, last another name."""
+    source, target = conversion.source, conversion.target
+    given = [value for value in conversion.given.values() if callable(value)]
+    varying = [value for value in conversion.arguments.values() if callable(value)]
+    last = [c.name.rpartition(".")[2].casefold() for c in (source, target)]
+    return (
+        len(conversion.missing),
+        len(varying) > len(given),
+        (source.form == "coupled") != (target.form == "coupled"),
+        last[0] != last[1],
+        len(conversion.maps),
+    )
 
 
 def formulas() -> list[tuple[str, str]]:
@@ -138,10 +173,19 @@ def _conversion(terms: Terms, target: Convention, given: Mapping[str, Any]) -> C
     )
     schedule = shift(rule.schedule, -target.first_step)
     schedule = None if not callable(schedule) and _check.concrete(schedule) == 1 else schedule
+    arguments = _arguments(rule, target, given)
+    if target.library == "decoupled_wd" and schedule is not None:
+        arguments["schedule"] = schedule
     return Conversion(
-        source, terms.given, target, _arguments(rule, target, given), schedule,
-        decay_per_step(terms), rule.maps, rule.missing,
-    )  # fmt: skip
+        source,
+        terms.given,
+        target,
+        arguments,
+        schedule,
+        decay_per_step(terms),
+        rule.maps,
+        rule.missing,
+    )
 
 
 def _arguments(rule: Rule, target: Convention, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -155,7 +199,7 @@ def _arguments(rule: Rule, target: Convention, given: Mapping[str, Any]) -> dict
             )
     decay, rate = rule.weight_decay, rule.learning_rate
     if target.normalizer is not None:
-        needed = [x for x in target.normalizer_arguments if x not in {**target.defaults, **given}]
+        needed = _needed(target, given)
         if needed:
             raise TypeError(
                 f"`target` needs {', '.join(needed)} in parentheses: {target.title} multiplies its "
@@ -171,6 +215,11 @@ def _arguments(rule: Rule, target: Convention, given: Mapping[str, Any]) -> dict
         else:
             written[argument] = tuple(found.get(w) for w in word)
     return written
+
+
+def _needed(target: Convention, given: Mapping[str, Any]) -> list[str]:
+    """What a target multiplies its decay by, and nobody has said."""
+    return [x for x in target.normalizer_arguments if x not in {**target.defaults, **given}]
 
 
 def decay_per_step(terms: Terms) -> Any:

@@ -25,6 +25,10 @@ _DISTANCE = (
     "which by the default betas falls to 0.15 a w D at step 12 before it rises to a w D."
 )
 _AHEAD = "The weights of its averages see the schedule one step ahead of its steps."
+_NO_DECAY = (
+    "It has no decay. `optax.add_decayed_weights` in a chain before it is an L2 penalty; after it the "
+    "sign is wrong."
+)
 _ADAM = {"b1": 0.9, "b2": 0.999, "eps": 1e-8, "eps_root": 0.0}
 
 
@@ -47,6 +51,8 @@ def _optax(
 
 
 _OPTAX = (
+    _optax("adam", {**_ADAM, "nesterov": False}, direction="adam", note=_NO_DECAY),
+    _optax("sgd", {"momentum": None, "nesterov": False}, direction="momentum", note=_NO_DECAY),
     _optax(
         "adamw", {**_ADAM, "weight_decay": 1e-4, "nesterov": False}, direction="adam",
     ),

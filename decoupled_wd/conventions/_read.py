@@ -48,8 +48,9 @@ def read(source: str, schedule: NumberOrSchedule | None, arguments: Mapping[str,
     rate = numbers.pop("learning_rate")
     decay = numbers.pop("weight_decay", None)
     decay = 0.0 if decay is None else decay
-    _check.check_number_or_schedule("learning_rate", rate, minimum=0.0)
-    _check.check_number_or_schedule("weight_decay", decay, minimum=0.0)
+    called = {word: argument for argument, word in convention.arguments.items()}
+    for word, value in (("learning_rate", rate), ("weight_decay", decay)):
+        _check.check_number_or_schedule(called.get(word, word), value, minimum=0.0)
     if convention.normalizer is not None:
         factor = convention.normalizer(given)
         decay = combine(lambda w: w * factor, decay)
@@ -83,12 +84,11 @@ def candidates(name: str, given: Mapping[str, Any]) -> list[Convention]:
     """The records that a name, or a library's, and the options given leave."""
     named = [c for c in CONVENTIONS if name in (c.name, c.library)]
     if not named:
-        names = sorted({c.name for c in CONVENTIONS} | {c.library for c in CONVENTIONS})
-        near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-        meant = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+        meant = " or ".join(map(repr, _near(name)))
         raise ValueError(
-            f"{name!r} is no convention that is known here.{meant} All of them: "
-            "`decoupled_wd.conventions.CONVENTIONS`."
+            f"{name!r} is no convention that is known here.{f' Did you mean {meant}?' if meant else ''} "
+            "All are in `decoupled_wd.conventions.CONVENTIONS`, and listed by `python -m decoupled_wd "
+            "convert`."
         )
     asked = [c for c in named if all(given.get(k, v) == v for k, v in c.options.items())]
     if not asked:
@@ -97,6 +97,25 @@ def candidates(name: str, given: Mapping[str, Any]) -> list[Convention]:
             f"{name} is known here with {', '.join(known)}, and {dict(given)} is given."
         )
     return asked
+
+
+_ALSO_CALLED = {
+    "torch.optim.": "pytorch.", "torch.": "pytorch.", "tfa.optimizers.": "tensorflow_addons.",
+    "tfa.": "tensorflow_addons.", "tf.keras.optimizers.": "keras.", "keras.optimizers.": "keras.",
+    "timm.optim.": "timm.", "dwd.": "decoupled_wd.",
+}  # fmt: skip
+
+
+def _near(name: str) -> list[str]:
+    """Names that may have been meant: first those that differ in case or in the library's name."""
+    names = list(dict.fromkeys(x for c in CONVENTIONS for x in (c.name, c.library)))
+    prefix = next((x for x in _ALSO_CALLED if f"{name}.".startswith(x)), "")
+    wanted = (_ALSO_CALLED.get(prefix, "") + f"{name}.".removeprefix(prefix)).strip(".").casefold()
+    same = [x for x in names if x.casefold() == wanted]
+    ends = [x for x in names if x.casefold().rpartition(".")[2] == wanted]
+    folded = {x.casefold(): x for x in names}
+    close = [folded[x] for x in difflib.get_close_matches(wanted, folded, n=3, cutoff=0.5)]
+    return (same or ends or close)[:3]
 
 
 def words(
@@ -158,7 +177,8 @@ def _check_known(convention: Convention, given: Mapping[str, Any]) -> None:
     known += [convention.reference_argument] if convention.reference_argument else []
     for argument in given:
         if argument not in (*known, *convention.inert):
-            near = difflib.get_close_matches(argument, known, n=1)
+            initials = [x for x in known if "".join(y[0] for y in x.split("_")) == argument]
+            near = initials or difflib.get_close_matches(argument, known, n=1)
             meant = f" Did you mean `{near[0]}`?" if near else ""
             raise TypeError(
                 f"`{argument}` is no argument of {convention.title} that is known here: that has "

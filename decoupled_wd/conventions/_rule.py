@@ -206,6 +206,8 @@ def _previous(value: NumberOrSchedule) -> NumberOrSchedule:
 
 
 def _form(rule: Rule, source: Convention, target: Convention) -> Rule:
+    if _is(rule.weight_decay, 0.0):
+        return rule._replace(form=target.form, unit=target.unit or PER_STEP)
     if source.form == "coupled" and target.form != "coupled":
         return _decoupled(rule, source, target)
     if source.form != "coupled" and target.form == "coupled":
@@ -334,6 +336,10 @@ def _unit(rule: Rule, source: Convention, target: Convention) -> Rule:
     return rule.in_unit(target.unit)
 
 
+_PARTS = {
+    ("eps_placement", "after"): "ε, which is added after the bias correction",
+    ("eps_placement", "before"): "ε, which is added before the bias correction",
+}
 _SAME_WITHOUT_EPS = {"after", "before"}, {"pytorch", "keras"}
 
 
@@ -376,7 +382,12 @@ def _numbers(rule: Rule, target: Convention) -> Rule:
         ):
             pass
         else:
-            rule = rule.lacks(f"{name}={value!r}", _cost(name, rule.numbers, has))
+            part = _PARTS.get((name, value), f"{name}={value!r}")
+            rule = rule.lacks(part, _cost(name, rule.numbers, has))
+    if "weight_decay" not in settable and not _is(rule.weight_decay, 0.0):
+        rule = rule.lacks(
+            "The decay", f"{target.name} has none. In Optax, `add_decayed_weights` is another part."
+        )
     return rule._replace(numbers={**rule.numbers, **{
         k: v for k, v in target.numbers.items() if k not in settable}})  # fmt: skip
 
