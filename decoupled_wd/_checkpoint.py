@@ -1,5 +1,6 @@
 """What a checkpoint holds: the shapes of its arrays, without reading Orbax's arrays."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ def _children(tree: Any) -> dict[str, Any]:
 
 def _tree_directory(path: Path) -> Path:
     """The one directory of a tree, at `path` or below: a CheckpointManager has step/item/_METADATA."""
-    trees = _trees(path, depth=3)
+    trees = _trees(path)
     if not trees:
         raise ValueError(
             f"`checkpoint` is the directory {str(path)!r}, and no Orbax checkpoint: it has no {_MARK}. "
@@ -78,13 +79,17 @@ def _tree_directory(path: Path) -> Path:
     return trees[0]
 
 
-def _trees(path: Path, depth: int) -> list[Path]:
-    """The directories of trees, steps in the order of their numbers."""
+def _trees(path: Path) -> list[Path]:
+    """The directories of trees, `path` itself or some levels below, in the order of their numbers."""
     if (path / _MARK).exists():
         return [path]
-    children = [x for x in path.iterdir() if x.is_dir() and _UNFINISHED not in x.name]
-    children.sort(key=lambda x: (x.name.rstrip("0123456789"), len(x.name), x.name))
-    return [tree for child in children if depth for tree in _trees(child, depth - 1)]
+    below = [mark.parent for depth in (1, 2, 3) for mark in path.glob("*/" * depth + _MARK)]
+    names = {str(tree.relative_to(path)): tree for tree in below}
+    return [names[name] for name in sorted(names, key=_numbers_in_order) if _UNFINISHED not in name]
+
+
+def _numbers_in_order(name: str) -> list[str | int]:
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
 
 
 def _orbax(path: Path) -> Any:

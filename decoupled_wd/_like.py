@@ -54,8 +54,9 @@ def like(
     Args:
         convention: library and optimizer, such as "pytorch.AdamW", and perhaps options in
             parentheses, as in `convert`.
-        schedule: eta_t, what multiplies the learning rate there: a number, or a callable of the step
-            as that library counts it. None is 1.
+        schedule: eta_t, what multiplies the learning rate there, and no learning rate itself: what a
+            PyTorch user gives to `LambdaLR`, written with `jax.numpy`. A number, or a callable of the
+            step as that library counts it: from 0, unless docs/conventions.md says from 1. None is 1.
         mask: which leaves decay, as in `adamw`.
         arguments: that library's arguments, in its own words and with its own defaults. For
             `optax.inject_hyperparams`, which takes functions of named arguments, write one.

@@ -1,6 +1,7 @@
 """The table of what decays, and the same of a checkpoint on the command line."""
 
 import json
+import shutil
 import sys
 
 import equinox as eqx
@@ -193,12 +194,32 @@ def described(capsys, *arguments):
 def test_a_train_state_is_described_from_its_checkpoint(kind, tmp_path, capsys):
     path = save(kind, tmp_path / "saved")
     status, out, _ = described(capsys, path, "--preset", "matrices")
-    assert (status, out) == (0, IN_PARAMS + ROWS)
-    if kind == "manager":
-        status, _, err = described(capsys, path.parent)
-        assert status == 2
-        assert "several steps: '9', '10'. Pass the directory of one" in err
-        assert str(path) in err
+    found = "Checkpoint 'state'. " if kind == "manager" else ""
+    assert (status, out) == (0, found + IN_PARAMS + ROWS)
+
+
+def test_several_checkpoints_in_a_directory_are_listed_and_refused(tmp_path, capsys):
+    save("standard", tmp_path / "std")
+    step = save("manager", tmp_path / "mgr")
+    (tmp_path / "mgr" / "11.orbax-checkpoint-tmp" / "state").mkdir(parents=True)
+    (tmp_path / "mgr" / "11.orbax-checkpoint-tmp" / "state" / "_METADATA").touch()
+    for given, holds in (
+        (step.parent, "'9/state', '10/state'"),
+        (tmp_path, "'mgr/9/state', 'mgr/10/state', 'std'"),
+    ):
+        status, out, err = described(capsys, given)
+        assert (status, out) == (2, "")
+        assert f"several checkpoints: {holds}. Pass the directory of one, such as " in err
+    assert str(tmp_path / "std") in err
+
+
+def test_the_only_checkpoint_below_a_directory_is_read_and_named(tmp_path, capsys):
+    step = save("manager", tmp_path / "mgr")
+    shutil.rmtree(tmp_path / "mgr" / "9")
+    given = {"state": step, "10/state": step.parent, "mgr/10/state": tmp_path}
+    for name, path in given.items():
+        status, out, _ = described(capsys, path, "--preset", "matrices")
+        assert (status, out) == (0, f"Checkpoint {name!r}. {IN_PARAMS}{ROWS}")
 
 
 def test_a_damaged_checkpoint_is_refused(tmp_path, capsys):
@@ -242,13 +263,20 @@ def test_rules_and_warnings_of_the_command_line(saved, capsys):
     assert err.startswith("`weight_decay` is 0.1, which")
 
 
+def test_a_preset_multiplies_the_rules_of_the_command_line(saved, capsys):
+    rules = json.dumps({"dense/.*": 0.5})
+    status, out, _ = described(capsys, saved, "--mask", rules, "--preset", "matrices")
+    assert status == 0
+    assert [line.split()[-3] for line in out.splitlines()[2:5]] == ["0", "0.5", "0"]
+
+
 WRONG = {
     "no such file": (["nowhere"], "`checkpoint` is 'nowhere', and there is no such file"),
     "no checkpoint": ([__file__], "which is no Flax msgpack file"),
     "no tree": ([str(ocp.__path__[0])], "no Orbax checkpoint: it has no _METADATA"),
     "no JSON": (["SAVED", "--mask", "bias"], "`--mask` is 'bias', which is no JSON"),
     "no mapping": (["SAVED", "--mask", "[1]"], "`rules` is [1]"),
-    "no match": (["SAVED", "--mask", '{"bias": 0}'], "write '.*bias.*'"),
+    "no match": (["SAVED", "--mask", '{"bias": 0}'], "write '.*/bias'"),
     "no subtree": (["SAVED", "--subtree", "dence"], "it holds 'dense', 'norm'."),
     "no deeper subtree": (
         ["SAVED", "--subtree", "dense/bias/x"],

@@ -131,6 +131,54 @@ def test_an_absent_leaf_is_matched_and_gets_nothing():
     assert resolved(masks.by_path({"kernel": 0.5}, strict=True), params) == {"kernel": 0.5}
 
 
+class NnxModel(nnx.Module):
+    """Of modules that have a dtype, of their arithmetic, and one that has a shape besides."""
+
+    def __init__(self):
+        given = {"dtype": jnp.dtype("float32"), "rngs": nnx.Rngs(0)}
+        self.embed = nnx.Embed(5, 4, **given)
+        self.linear = nnx.Linear(4, 4, **given)
+        self.norm = nnx.LayerNorm(4, **given)
+        self.attention = nnx.MultiHeadAttention(2, 4, decode=False, **given)
+        self.gain = NnxGain()
+
+
+class NnxGain(nnx.Module):
+    def __init__(self):
+        self.shape, self.dtype = (2,), jnp.dtype("float32")
+        self.scale = nnx.Param(jnp.ones(self.shape))
+
+
+NNX_LEAVES = {
+    "embed/embedding", "linear/bias", "linear/kernel", "norm/bias", "norm/scale", "gain/scale",
+    *(f"attention/{x}/{y}" for x in ("query", "key", "value", "out") for y in ("bias", "kernel")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "mask", [None, masks.by_path({"embed/.*": False}), masks.no_bias_norm_embedding()], ids=repr
+)
+def test_an_nnx_module_reads_as_its_state_and_as_its_optimizer_does(mask):
+    model = NnxModel()
+    params = nnx.state(model, nnx.Param)
+    table = dwd.describe_decay(model, mask, weight_decay=2**-8)
+    assert table == dwd.describe_decay(params, mask, weight_decay=2**-8)
+    assert {row.path for row in table} == NNX_LEAVES
+    assert {row.path: row.shape for row in table}["embed/embedding"] == (5, 4)
+    off = [row.path for row in table if not row.multiplier]
+    assert ("embed/embedding" in off) == (mask is not None)
+
+    ones = jax.tree.map(jnp.ones_like, params)
+    nnx.update(model, ones)
+    optimizer = nnx.Optimizer(
+        model, dwd.sgdw(0.1, None, weight_decay=2**-8, mask=mask), wrt=nnx.Param
+    )
+    optimizer.update(model, jax.tree.map(jnp.zeros_like, params))
+    after = jax.tree_util.tree_leaves_with_path(nnx.to_pure_dict(nnx.state(model, nnx.Param)))
+    removed = {jax.tree_util.keystr(p, simple=True, separator="/"): 1 - x.max() for p, x in after}
+    assert removed == {row.path: row.decay_per_step for row in table}
+
+
 @pytest.mark.parametrize(
     "mask", [NO_BIAS, masks.matrices(), masks.no_bias_norm_embedding()], ids=repr
 )
@@ -195,20 +243,32 @@ def test_one_compilation_serves_traced_multipliers():
 NESTED = {
     "encoder": {"attention": {"kernel": 1.0, "bias": 1.0}, "norm": {"scale": 1.0}},
     "head": {"kernel": 1.0},
+    "overhead": {"kernel": 1.0},
 }
 NEAR_MISSES = {
-    "bias": r"It matches a part of 'encoder/attention/bias': write '\.\*bias\.\*'\.",
+    "bias": r"It matches a part of 'encoder/attention/bias': write '\.\*/bias'\.",
     "bias|scale": (
         r"It matches a part of 'encoder/attention/bias', 'encoder/norm/scale': "
-        r"write '\.\*\(bias\|scale\)\.\*'\."
+        r"write '\.\*/\(bias\|scale\)'\."
     ),
-    "^head": r"It matches a part of 'head/kernel': write 'head\.\*'\.",
-    "scale$": r"It matches a part of 'encoder/norm/scale': write '\.\*scale'\.",
+    "head": r"It matches a part of 'head/kernel', 'overhead/kernel': write 'head/\.\*'\.",
+    "^head": r"It matches a part of 'head/kernel': write 'head/\.\*'\.",
+    "scale$": r"It matches a part of 'encoder/norm/scale': write '\.\*/scale'\.",
+    "norm": r"It matches a part of 'encoder/norm/scale': write '\.\*/norm/\.\*'\.",
+    "attention|head": r"It matches .*: write '\(\.\*/\)\?\(attention\|head\)/\.\*'\.",
+    "(attention|head)": r"It matches .*: write '\(\?:\.\*/\)\?\(\?:\(attention\|head\)\)/\.\*'\.",
+    "enc": r"It matches a part of 'encoder/attention/bias', .*: write 'enc\.\*'\.",
+    "(?i)SCALE": r"It matches a part of 'encoder/norm/scale'\.",
+    "['head']['kernel']": r"Names are joined with slashes: write 'head/kernel'\.",
+    "['head']['kernel'].value": r"Names are joined with slashes: write 'head/kernel'\.",
+    ".encoder.norm": r"Names are joined with slashes: write 'encoder/norm/\.\*'\.",
+    "['head'].*": r"Names are joined with slashes: write 'head\.\*'\.",
+    "['head']['kernal']": r"The nearest paths are 'head/kernel'",
     "head/kernal": r"The nearest paths are 'head/kernel'.*\.",
     r".*/atention/kernel": r"The nearest paths are 'encoder/attention/kernel'",
     r"params/head/kernel": r"The nearest paths are 'head/kernel'",
     r"head\.kernal": r"The nearest paths are 'head/kernel'",
-    "zzzzzz": r"The paths are 'encoder/attention/bias', .*'head/kernel'\.",
+    "zzzzzz": r"The paths are 'encoder/attention/bias', .*'overhead/kernel'\.",
 }
 
 
@@ -222,8 +282,34 @@ def test_a_rule_that_matches_nothing_is_refused_with_near_misses(pattern, says):
 
 
 def test_a_pattern_that_is_empty_is_refused_on_a_tree():
-    with pytest.raises(ValueError, match=r"`mask` has a multiplier for '', .*write '\.\*\.\*'"):
+    says = r"`mask` has a multiplier for '', .*path of a bare array, and the paths are 'bias', 'kernel'"
+    with pytest.raises(ValueError, match=says):
         dwd.adamw(0.1, mask=masks.by_path({"": 0})).init(small_params())
+
+
+OF_VARIABLES = {
+    "head/.*": r"pattern 'head/\.\*', or write 'params/head/\.\*'\.",
+    "bias": r"pattern '\.\*/bias', or write 'params/\.\*/bias'\.",
+    "['head']['kernel']": r"pattern 'head/kernel', or write 'params/head/kernel'\.",
+    "params": r"It matches a part of .*: write 'params/\.\*'\.",
+}
+
+
+@pytest.mark.parametrize(("pattern", "says"), OF_VARIABLES.items(), ids=OF_VARIABLES)
+def test_the_level_above_the_parameters_is_told(pattern, says):
+    variables = {"params": NESTED, "batch_stats": {"norm": {"mean": 1.0}}}
+    above = "level 'params' of Flax's variables: .*" if pattern != "params" else ""
+    with pytest.raises(ValueError, match=above + says):
+        resolved(masks.by_path({pattern: 0}), variables)
+
+
+def test_advice_for_layers_has_the_one_group_of_their_number():
+    mask = masks.by_layer(r"a/layers_(\d+)|layers_(?:9)", [0.5])
+    with pytest.raises(ValueError, match=r"write '(.*)'\.$") as error:
+        resolved(mask, {"a": {"layers_0": NESTED["head"]}, "b": {"layers_9": NESTED["head"]}})
+    advice = eval(str(error.value).split("write ")[1].removesuffix("."))
+    assert re.compile(advice).groups == 1
+    assert re.fullmatch(advice, "a/layers_0/kernel")
 
 
 def test_the_update_refuses_what_init_would():
@@ -335,6 +421,16 @@ REFUSED = {
         "`otherwise` is 0.5 and `strict` is True.*pass one",
     ),
     "rules behind rules": (lambda: masks.by_path({}, otherwise=NO_BIAS), TypeError, "`otherwise`"),
+    "a preset behind rules": (
+        lambda: masks.by_path({}, otherwise=masks.matrices(stacked=1)), TypeError,
+        r"`otherwise` is the preset .*times=masks\.matrices\(stacked=1\)",
+    ),
+    "rules times rules": (lambda: masks.by_path({}, times=NO_BIAS), TypeError, "`times` is masks.by_p"),
+    "rules times a number": (lambda: masks.by_layer("(a)", [1], times=2), TypeError, "`times` is 2"),
+    "times what makes a preset": (
+        lambda: masks.by_path({}, times=masks.matrices), TypeError,
+        r"`times` is the function `masks\.matrices`.* Call it: masks\.matrices\(\)\.",
+    ),
     "a bad default": (lambda: masks.by_path({}, otherwise=-1), ValueError, "`otherwise` is -1"),
     "strict is a word": (lambda: masks.by_path({}, strict="yes"), TypeError, "`strict` is 'yes'"),
     "layers without a group": (
@@ -366,8 +462,8 @@ def test_what_is_no_rule_is_refused_at_construction(make, error, says):
 RECORDS = {
     "masks.by_path({'bias': 0.5, 'kernel': True})": masks.by_path({"bias": 0.5, "kernel": True}),
     "masks.by_path({'.*': 0.5}, strict=True)": masks.by_path({".*": 0.5}, strict=True),
-    "masks.by_path({'bias': 0}, otherwise=masks.matrices())": masks.by_path(
-        {"bias": 0}, otherwise=masks.matrices()
+    "masks.by_path({'bias': 0}, otherwise=0.5, times=masks.matrices())": masks.by_path(
+        {"bias": 0}, otherwise=0.5, times=masks.matrices()
     ),
     "masks.matrices()": masks.matrices(),
     "masks.no_bias_norm_embedding(stacked={'x': 1})": masks.no_bias_norm_embedding(
@@ -528,7 +624,7 @@ def test_more_stacked_axes_than_a_leaf_has_are_refused():
 
 
 def test_a_pattern_of_stacked_that_matches_nothing_is_refused():
-    mask = masks.by_path({"bias": 0}, otherwise=masks.matrices(stacked={"kernal": 1}))
+    mask = masks.by_path({"bias": 0}, times=masks.matrices(stacked={"kernal": 1}))
     with pytest.raises(
         ValueError, match=r"`mask` has `stacked` axes for 'kernal'.*paths are 'kernel'"
     ):
@@ -577,11 +673,46 @@ def test_presets_know_the_names_of_flax_equinox_and_haiku(path, expected):
         assert resolved(preset, params) == {path: multiplier, "plain": 1, "vector": 0}
 
 
-def test_a_preset_takes_exceptions_in_front():
-    mask = masks.by_path({"head/.*": 0.5}, otherwise=masks.matrices())
+@pytest.mark.parametrize("otherwise", [None, 2.0])
+def test_a_preset_multiplies_rules(otherwise):
+    mask = masks.by_path({"head/.*": 0.5}, otherwise=otherwise, times=masks.matrices())
     params = {"body": small_params(), "head": small_params()}
-    expected = {"body/bias": 0, "body/kernel": 1, "head/bias": 0.5, "head/kernel": 0.5}
+    kernel = 1 if otherwise is None else otherwise
+    expected = {"body/bias": 0, "body/kernel": kernel, "head/bias": 0, "head/kernel": 0.5}
     assert resolved(mask, params) == expected
+
+
+def test_a_preset_multiplies_the_multipliers_of_layers():
+    mask = masks.by_layer(LAYER, [0.25, 0.5], times=masks.matrices())
+    params = {f"layers_{i}": small_params() for i in range(2)} | {"head": small_params()}
+    kernels = {"layers_0/kernel": 0.25, "layers_1/kernel": 0.5, "head/kernel": 1}
+    assert {path: m for path, m in resolved(mask, params).items() if m} == kernels
+
+
+def test_a_preset_reaches_no_leaf_for_strict_rules():
+    mask = masks.by_path({"kernel": 1}, strict=True, times=masks.matrices())
+    with pytest.raises(ValueError, match="none of its rules reaches 'bias'"):
+        resolved(mask, small_params())
+
+
+def test_a_preset_multiplies_traced_multipliers():
+    decay = jax.jit(
+        lambda m: decay_of(masks.by_path({".*": m}, times=masks.matrices()), small_params())
+    )
+    expected = {"bias": jnp.zeros(3), "kernel": 0.125 * small_params()["kernel"]}
+    chex.assert_trees_all_equal(decay(0.25), expected)
+
+
+@each_masked
+@pytest.mark.parametrize("make", [masks.matrices, masks.no_bias_norm_embedding])
+def test_a_preset_that_is_not_called_is_refused(tx, make):
+    says = (
+        rf"`mask` is the function `masks\.{make.__name__}`.* Call it: masks\.{make.__name__}\(\)\."
+    )
+    with pytest.raises(TypeError, match=says):
+        tx(mask=make)
+    with pytest.raises(TypeError, match=says):
+        dwd.describe_decay(small_params(), make)
 
 
 @pytest.mark.parametrize("preset", [masks.matrices(), masks.no_bias_norm_embedding()], ids=repr)

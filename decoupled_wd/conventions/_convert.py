@@ -77,8 +77,9 @@ def convert(
         target: a convention, or a library alone, such as "paper" or "decoupled_wd", for that one of
             its optimizers which steps as the source does and needs least change. Options may stand
             in parentheses.
-        schedule: eta_t, what multiplies the source's learning rate: a number, or a callable of the
-            step as the source counts it. None is 1.
+        schedule: eta_t, what multiplies the source's learning rate, and no learning rate itself: a
+            number, or a callable of the step as the source counts it: from 0, unless
+            docs/conventions.md says from 1. None is 1.
         arguments: the source's arguments, in its own words; the source's defaults hold.
 
     Returns:
