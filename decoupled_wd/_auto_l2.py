@@ -142,8 +142,8 @@ def _as_loss(value: Any) -> jax.Array:
         raise ValueError(
             "`value` is None, and this transformation reads the loss: call "
             "`update(updates, state, params, value=loss)`. Flax's `TrainState.apply_gradients` cannot "
-            "hand it on: call `tx.update(grads, state.opt_state, state.params, value=loss)`, and "
-            "`state.replace` what comes of it; `nnx.Optimizer.update(model, grads, value=loss)` hands it on."
+            "hand it on: call `tx.update(grads, state.opt_state, state.params, value=loss)`, and put "
+            "what it gives into the TrainState. `nnx.Optimizer.update(model, grads, value=loss)` works."
         )
     if jnp.ndim(value):
         raise ValueError(

@@ -20,7 +20,7 @@ def read_shapes(checkpoint: str) -> tuple[Any, str]:
     With it a sentence that says which, where the directory that is given only holds it.
 
     Raises:
-        ValueError: there is none, or several, or it is neither an Orbax directory nor a Flax msgpack file.
+        ValueError: there is none, or several, or it is neither from Orbax nor a Flax msgpack file.
         ImportError: Orbax or Flax is not installed.
     """
     path = Path(checkpoint).absolute()

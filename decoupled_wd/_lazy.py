@@ -33,8 +33,9 @@ def lazy_decay(weight_decay: NumberOrSchedule, mask: Mask = None) -> optax.Gradi
     exactly 0. Under momentum or Adam a row moves on after its gradient is gone, and so is touched.
 
     d is per step (place D): it stands after the learning rates, before the final multiplication by -1.
-    Never after a finished optimizer such as `optax.sgd(0.1)`, where it would make the weights grow: write
-    the chain out, `chain(trace(0.9), scale_by_learning_rate(0.1, flip_sign=False), lazy_decay(d), scale(-1.0))`.
+    Never after a finished optimizer such as `optax.sgd(0.1)`: its updates have the sign of a step, and
+    the weights would grow. Write it out, the sign last and not in `scale_by_learning_rate`:
+    `chain(scale_by_learning_rate(0.1, flip_sign=False), lazy_decay(d), scale(-1.0))`.
     A touched row is where `decoupled_weight_decay` would have brought it, up to rounding, as long as
     no gradient, and nothing in front in the chain, reads rows that wait. What reads them takes
     `caught_up(params, state)` instead.

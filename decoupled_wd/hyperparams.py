@@ -622,8 +622,8 @@ class Suggestions(NamedTuple):
 
 
 _LEGEND = (
-    "* the unit of the rule's authors. Both numbers of a row remove the same in a step at the peak, where "
-    "the schedule is 1.\n"
+    "* the unit of the rule's authors. Both numbers of a row remove the same in a step at the peak, "
+    "where the schedule is 1.\n"
     "half-life: after so many steps at the peak, a weight without gradient is half as large.\n"
     "read in: where the rule was read: in the source itself, in its abstract, in a secondary source, "
     "or nowhere: it is from memory."

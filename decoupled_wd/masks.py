@@ -65,7 +65,7 @@ def by_path(
 ) -> Rules:
     r"""Set the multiplier of each leaf by the first regular expression that matches its path.
 
-    $$\lambda_{leaf} = m p \lambda, \quad m \text{ of the first rule that matches, } p \text{ of `times`}$$
+    $$\lambda_{leaf} = m p \lambda, \quad m \text{ of the first rule that matches, } p \text{ of times}$$
 
     A pattern has to match the whole path (`re.fullmatch`): `".*bias"`, not `"bias"`. A rule that
     matches no path is an error where the mask meets the parameters, which lists the paths it may have
@@ -84,9 +84,9 @@ def by_path(
 
     Raises:
         TypeError: `rules` is no mapping from strings, a multiplier no number, or `times` no preset.
-        ValueError: a pattern is no regular expression, a multiplier is negative, or both `otherwise` and
-            `strict` are given. Where it meets the parameters: a rule that matches nothing, or in strict
-            mode a leaf without a rule.
+        ValueError: a pattern is no regular expression, or has keys in brackets (`['head']`), a
+            multiplier is negative, or both `otherwise` and `strict` are given. Where it meets the
+            parameters: a rule that matches nothing, or in strict mode a leaf without a rule.
 
     Example:
         >>> import jax.numpy as jnp
@@ -137,7 +137,7 @@ def by_layer(
 ) -> Rules:
     r"""Set one multiplier a layer, by the number of the layer in the path.
 
-    $$\lambda_{leaf} = m_i p \lambda, \quad i \text{ the layer, } p \text{ of `times`}$$
+    $$\lambda_{leaf} = m_i p \lambda, \quad i \text{ the layer, } p \text{ of times}$$
 
     The pattern matches the whole path, and its one group the number, counted from 0. The multipliers
     have no unit: lambda keeps its own. Layers that a scan or vmap stacks in one array have no number
@@ -240,7 +240,10 @@ def no_bias_norm_embedding(*, stacked: int | Mapping[str, int] = 0) -> Preset:
 
 
 def check_mask(mask: Mask) -> None:
-    """Refuse a bare scalar, as `optax.inject_hyperparams` makes of a callable mask, and a bare preset."""
+    """Refuse what is no mask: a preset's function, and a bare scalar.
+
+    `optax.inject_hyperparams` makes one of a mask that is a function.
+    """
     _check_called("mask", mask)
     if isinstance(mask, (bool, int, float, np.generic, np.ndarray, jax.Array)):
         raise TypeError(
@@ -353,6 +356,12 @@ def _is_sequence(value: Any) -> bool:
 def _compiled(name: str, pattern: Any) -> re.Pattern[str]:
     if not isinstance(pattern, str):
         raise TypeError(f"`{name}` holds the pattern {pattern!r}, and a string is needed.")
+    # As an expression a quoted key is a class of characters, and may match what nobody meant.
+    if re.search(r"""\[(['"]).*?\1\]""", pattern):
+        raise ValueError(
+            f"`{name}` holds the pattern {pattern!r}, with keys in brackets, and paths are names joined "
+            f"with slashes: write {_slashed(pattern)!r}."
+        )
     try:
         return re.compile(pattern)
     except re.error as error:
@@ -361,6 +370,12 @@ def _compiled(name: str, pattern: Any) -> re.Pattern[str]:
             f"`{name}` holds the pattern {pattern!r}, which is no regular expression: "
             f"{error.msg}{where}. `re.escape` quotes what is meant literally."
         ) from None
+
+
+def _slashed(pattern: str) -> str:
+    """A path as `jax.tree_util.keystr` writes it, `['head'].kernel`, with slashes."""
+    key = r"""\[(?:(['"])(.*?)\1|(\d+))\]|\.([A-Za-z_]\w*)"""
+    return re.sub(key, r"/\2\3\4", pattern).strip("/").removesuffix("/value")
 
 
 def _checked(pattern: Any, value: Any) -> Any:
@@ -471,10 +486,6 @@ def _near_misses(pattern: str, paths: list[str]) -> str:
     """What a pattern that matches nothing may have meant."""
     if not pattern:
         return f"It is the path of a bare array, and the paths are {_tree.listed(paths)}."
-    slashed = _slashed(pattern)
-    wider = slashed != pattern and _widened(slashed, paths)
-    if wider:
-        return f"Names are joined with slashes: write {wider!r}."
     below = [path.removeprefix("params/") for path in paths if path.startswith("params/")]
     wider = _widened(pattern, below)
     if wider:
@@ -487,19 +498,13 @@ def _near_misses(pattern: str, paths: list[str]) -> str:
         wider = _widened(pattern, paths)
         return f"It matches a part of {_tree.listed(parts)}{f': write {wider!r}' if wider else ''}."
     # A word may be spelt wrongly at the end of a long path, so that every end of each is compared.
-    literal = re.sub(r"\\.|[^\w/]", "", slashed).strip("/")
+    literal = re.sub(r"\\.|[^\w/]", "", pattern).strip("/")
     ends = {}
     for path in reversed(paths):
         names = path.split("/")
         ends |= {"/".join(names[start:]): path for start in range(len(names))}
     near = list(dict.fromkeys(ends[x] for x in difflib.get_close_matches(literal, ends, n=4)))
     return f"{'The nearest paths' if near else 'The paths'} are {_tree.listed(near or paths)}."
-
-
-def _slashed(pattern: str) -> str:
-    """A path as `jax.tree_util.keystr` writes it, `['head'].kernel`, with slashes."""
-    key = r"""\[(?:'([^']*)'|"([^"]*)"|(\d+))\]|\\?\.([A-Za-z_]\w*)"""
-    return re.sub(key, r"/\1\2\3\4", pattern).strip("/").removesuffix("/value")
 
 
 def _widened(pattern: str, paths: list[str]) -> str:

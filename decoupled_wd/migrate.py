@@ -194,7 +194,9 @@ def to_optax(moments: Moments, state: Any) -> Any:
             "`state` is the moments: pass `to_optax(moments, tx.init(params))`, in this order."
         )
     if isinstance(state, (optax.GradientTransformation, optax.MultiSteps)):
-        raise TypeError("`state` is an optimizer, and a state of it is needed: pass `tx.init(params)`.")
+        raise TypeError(
+            "`state` is an optimizer, and a state of it is needed: pass `tx.init(params)`."
+        )
     given, placed = _given(moments), set()
 
     def fill(owner: str, path: tuple[Any, ...], leaf: Any) -> Any:
@@ -270,11 +272,11 @@ def from_pytorch(
             optimizer that keeps nothing but these; of tensors or arrays.
         names: of the parameters, or pairs of name and parameter, whose shapes are then compared with
             those of the moments: `model.named_parameters()`, where the optimizer got
-            `model.parameters()`. With several parameter groups the order is that of the groups,
-            which is not the model's, and which equal shapes do not betray:
-            `of = {p: name for name, p in model.named_parameters()}` and
-            `[(of[p], p) for group in optimizer.param_groups for p in group["params"]]`. None if
-            the optimizer got names with its parameters and so holds them.
+            `model.parameters()`. With several parameter groups the order is that of the groups, not
+            the model's, and a wrong one shows only where shapes differ. It is
+            `[(of[p], p) for group in optimizer.param_groups for p in group["params"]]` with
+            `of = {p: name for name, p in model.named_parameters()}`. None if the optimizer got
+            names with its parameters and so holds them.
 
     Returns:
         `Moments` by these names, as NumPy arrays in PyTorch's layout; see `rearrange`. A parameter
@@ -330,8 +332,8 @@ def to_pytorch(
         moments: by PyTorch's names and in its layout; see `rearrange`.
         state_dict: `optimizer.state_dict()` of the fresh optimizer, whose settings stay.
         tensor: what makes a tensor of a NumPy array: `torch.tensor`.
-        names: as in `from_pytorch`, in the order of the groups. With pairs, what is another way round
-            than its parameter is seen here; without, only in a step of the optimizer.
+        names: as in `from_pytorch`, in the order of the groups, which shapes cannot check here. With
+            pairs a moment of another shape than its parameter is an error.
 
     Returns:
         A state dict for `optimizer.load_state_dict`. A parameter that is in no moment has no state
@@ -340,8 +342,9 @@ def to_pytorch(
     Raises:
         TypeError: not a state dict, `names` of something else, a count that is no integer.
         ValueError: names that are missing, too many, or unknown; a moment of another shape than its
-            parameter; a parameter that has one moment and not the other; moments that the settings `amsgrad` and `momentum` do not ask for, or
-            that they ask for and that are missing; no count; an optimizer of optimi.
+            parameter; a parameter that has one moment and not the other; moments that the settings
+            `amsgrad` and `momentum` do not ask for, or that they ask for and that are missing; no
+            count; an optimizer of optimi.
 
     Example:
         >>> fresh = {"state": {}, "param_groups": [{"lr": 0.1, "params": [0]}]}
@@ -749,8 +752,8 @@ def _take(
     if shape is not None and np.shape(value) != shape:
         raise ValueError(
             f"`moments.{field}`{at} is of shape {np.shape(value)}, and {shape} is needed there. "
-            "Transpose the moments as the weights, with `rearrange`; and where they were read from "
-            "PyTorch by `names`, with several parameter groups, these must be in the order of the groups."
+            "Transpose the moments as the weights, with `rearrange`. If they were read from PyTorch by "
+            "`names`, with several parameter groups, give these in the order of the groups."
         )
     return value
 

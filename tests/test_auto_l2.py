@@ -1,6 +1,7 @@
 """AutoL2: when the coefficient drops, against a transcription of the authors' code."""
 
 import functools
+import re
 
 import chex
 import jax
@@ -8,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
+from flax.training.train_state import TrainState
 
 import decoupled_wd as dwd
 from tests.reference import autol2
@@ -172,6 +175,25 @@ def test_the_loss_reaches_it_through_wrappers(wrap):
     )
     with pytest.raises(ValueError, match=r"`value` is None.*value=loss\)"):
         tx.update(params, state, params)
+
+
+def test_what_the_error_says_works_in_flax():
+    tx, params = optax.chain(dwd.add_auto_l2_to_grad(), optax.sgd(0.1)), {"a": THETA}
+    state = TrainState.create(apply_fn=None, params=params, tx=tx)
+    with pytest.raises(ValueError, match=r"TrainState\.apply_gradients` cannot.*nnx") as error:
+        state.apply_gradients(grads=params, value=1.0)
+    call = re.search(r"`(tx\.update\(.*?\))`", str(error.value))[1]
+    updates, _ = eval(call, {"tx": tx, "grads": params, "state": state, "loss": 1.0})
+    chex.assert_trees_all_close(updates, {"a": -0.11 * THETA}, rtol=RELATIVE["float32"])
+
+    model = nnx.Linear(2, 2, rngs=nnx.Rngs(0))
+    optimizer, grads = nnx.Optimizer(model, tx, wrt=nnx.Param), nnx.state(model, nnx.Param)
+    call = re.search(r"`nnx\.Optimizer(\.update\(.*?\))`", str(error.value))[1]
+    names = {"optimizer": optimizer, "model": model, "grads": grads}
+    eval("optimizer" + call, {**names, "loss": 1.0})
+    found = dwd.applied_weight_decay(optimizer.opt_state)
+    assert isinstance(found, jax.Array)
+    assert found == np.float32(0.1)
 
 
 def test_a_loss_of_each_example_is_refused():

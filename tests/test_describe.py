@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from pathlib import Path
 
 import equinox as eqx
 import jax
@@ -273,7 +274,7 @@ def test_a_preset_multiplies_the_rules_of_the_command_line(saved, capsys):
 WRONG = {
     "no such file": (["nowhere"], "`checkpoint` is 'nowhere', and there is no such file"),
     "no checkpoint": ([__file__], "which is no Flax msgpack file"),
-    "no tree": ([str(ocp.__path__[0])], "no Orbax checkpoint: it has no _METADATA"),
+    "no tree": ([str(Path(json.__file__).parent)], "no Orbax checkpoint: it has no _METADATA"),
     "no JSON": (["SAVED", "--mask", "bias"], "`--mask` is 'bias', which is no JSON"),
     "no mapping": (["SAVED", "--mask", "[1]"], "`rules` is [1]"),
     "no match": (["SAVED", "--mask", '{"bias": 0}'], "write '.*/bias'"),

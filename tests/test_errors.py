@@ -130,9 +130,7 @@ def numbers_that_are_fine(function, name, annotation):
 
 GOOD = {
     **ARGUMENTS, "params": small_params(), "epochs": 2, "gamma": 0.5, "mode": "exp_range",
-    "half_life": 8, "timescale": 8, **dict.fromkeys(
-        ("from_batch_size", "to_batch_size", "from_width", "to_width"), 4
-    ),
+    "half_life": 8, "timescale": 8,
 }  # fmt: skip
 FIXED = {
     "cyclical_schedule": ("gamma", "mode"),

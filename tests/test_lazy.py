@@ -1,6 +1,8 @@
 """Rows that are not updated wait, and catch up to where eager decay would have brought them."""
 
 import functools
+import inspect
+import re
 
 import chex
 import jax
@@ -301,6 +303,25 @@ def test_an_nnx_embedding_catches_up():
     found = dwd.caught_up(nnx.state(model, nnx.Param), optimizer.opt_state)["embedding"][...]
     chex.assert_trees_all_equal(found[0], before[0] / 4)
     chex.assert_trees_all_equal(found[1], model.embedding[1])
+
+
+@pytest.mark.parametrize("make", [dwd.lazy_decay, dwd.decoupled_weight_decay])
+def test_after_a_finished_optimizer_it_makes_weights_grow_and_its_help_says_what_to_do(make):
+    theta, told = jnp.array([8.0]), inspect.getdoc(make)
+    assert "Never after a finished optimizer" in told
+
+    def stepped(tx, g):
+        updates, _ = tx.update(jnp.array([g]), tx.init(theta), theta)
+        return float(optax.apply_updates(theta, updates)[0])
+
+    # A half of the weight is added; the gradient touches the row, and takes 1 off.
+    assert stepped(optax.chain(optax.sgd(0.125), make(0.5)), 8.0) == 11.0
+    if make is dwd.lazy_decay:
+        chain = re.search(r"`(chain\(.*\))`", told)[1]
+        tx = eval(chain, {**vars(optax), "lazy_decay": make, "d": 0.5})
+        assert stepped(tx, 10.0) == pytest.approx(3.0)
+    else:
+        assert "`extend_with_decoupled_weight_decay` is for those" in told
 
 
 def test_a_state_without_lazy_decay_is_refused():

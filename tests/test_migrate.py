@@ -378,7 +378,7 @@ WRITING = {
     "a leaf is missing": (moments_of(mu=WITHOUT_KERNEL), r"mu` has nothing at 'dense/kernel'.*rearr"),
     "a shape differs": (
         moments_of(mu={**some_params(), "dense": {"bias": np.ones(3), "kernel": np.ones((3, 4))}}),
-        r"mu` at 'dense/kernel' is of shape \(3, 4\), and the state has shape \(4, 3\)",
+        r"mu` at 'dense/kernel' is of shape \(3, 4\), and \(4, 3\) is needed.*order of the groups",
     ),
     "a moment has no place": (
         moments_of(trace=some_params()), r"no place for `moments\.trace` of 'dense/bias', 'dense/k"
@@ -404,6 +404,38 @@ def test_what_cannot_be_put_into_a_state_is_an_error(case):
 def test_a_count_that_is_no_integer_is_an_error():
     with pytest.raises(TypeError, match=r"`moments\.count` is 3\.0, and an integer is needed"):
         migrate.to_optax(moments_of(count=3.0), adamw(RATE).init(some_params()))
+
+
+NO_MOMENTS = {
+    "moments and state swapped": (
+        lambda state: migrate.to_optax(state, moments_of()),
+        r"`state` is the moments: pass `to_optax\(moments, tx\.init\(params\)\)`",
+    ),
+    "a state for moments": (
+        lambda state: migrate.to_optax(state, state),
+        "`moments` is a tuple, and `Moments` are needed",
+    ),
+    "an optimizer for its state": (
+        lambda state: migrate.to_optax(moments_of(), adamw(RATE)),
+        r"pass `tx\.init\(params\)`",
+    ),
+    "a wrapper for its state": (
+        lambda state: migrate.to_optax(moments_of(), optax.MultiSteps(adamw(RATE), 2)),
+        r"pass `tx\.init\(params\)`",
+    ),
+    "a state to rearrange": (lambda state: migrate.rearrange(state, dict), "`moments` is a tuple"),
+    "a state to debias": (
+        lambda state: migrate.to_debiased(state, 0.9, 0.9),
+        "`moments` is a tuple",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", NO_MOMENTS)
+def test_what_is_given_in_the_wrong_place_is_an_error(case):
+    call, message = NO_MOMENTS[case]
+    with pytest.raises(TypeError, match=message):
+        call(adamw(RATE).init(some_params()))
 
 
 def test_something_else_than_arrays_is_an_error():
@@ -459,7 +491,9 @@ ENTRY = {"step": 3.0, "exp_avg": np.ones(2), "exp_avg_sq": np.ones(2)}
 FROM_PYTORCH = {
     "no state dict": ([1], TypeError, "is a list without 'state' and 'param_groups'"),
     "no step yet": (pytorch({}), ValueError, "take it after a step"),
-    "no names": (pytorch(ENTRY, names=()), ValueError, r"`names` are 0 .*named_parameters\(\)"),
+    "no names": (
+        pytorch(ENTRY, names=()), ValueError, r"`names` is None, .*Pass `model\.named_parameters\(\)`"
+    ),
     "names twice": (pytorch(ENTRY, names=("w", "w")), ValueError, "`names` are 1 .*1 parameters"),
     "a moment of another kind": (
         pytorch({**ENTRY, "mu_product": 0.9}), ValueError, "holds 'mu_product' for 'w'.*lost"
@@ -475,6 +509,46 @@ def test_what_cannot_be_read_from_pytorch_is_an_error(case):
     state_dict, error, message = FROM_PYTORCH[case]
     with pytest.raises(error, match=message):
         migrate.from_pytorch(state_dict)
+
+
+WEIGHT = ("w", np.zeros(2))
+NAMES = {
+    "names": lambda: ["w"],
+    "a generator of names": lambda: iter(["w"]),
+    "pairs": lambda: [WEIGHT],
+    "a generator of pairs": lambda: iter([WEIGHT]),
+    "a dictionary": lambda: dict([WEIGHT]),
+}
+
+
+@pytest.mark.parametrize("make", NAMES.values(), ids=NAMES)
+def test_names_or_pairs_with_the_parameter_name_what_is_read_and_written(make):
+    moments = migrate.from_pytorch(pytorch(ENTRY, names=()), make())
+    chex.assert_trees_all_equal(moments, ADAM)
+    new = migrate.to_pytorch(moments, pytorch({}, names=()), np.array, make())
+    chex.assert_trees_all_equal(migrate.from_pytorch(new, make()), moments)
+
+
+WRONG_NAMES = {
+    "parameters": ([np.zeros(2)], TypeError, r"has a ndarray, .*`model\.named_parameters\(\)`"),
+    "too many": (["w", "v"], ValueError, "2 different ones, and the optimizer has 1 parameters"),
+    "another parameter": (
+        [("w", np.zeros(3))], ValueError,
+        r"'exp_avg' of shape \(2,\) for 'w', which is of shape \(3,\).*order of the groups",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG_NAMES)
+def test_names_that_are_not_those_of_the_parameters_are_an_error(case):
+    names, error, message = WRONG_NAMES[case]
+    with pytest.raises(error, match=message):
+        migrate.from_pytorch(pytorch(ENTRY, names=()), names)
+
+
+def test_a_moment_that_is_not_of_its_parameters_shape_is_not_written_to_pytorch():
+    with pytest.raises(ValueError, match=r"`moments\.mu` at 'w' is of shape \(2,\), and \(3,\)"):
+        migrate.to_pytorch(ADAM, pytorch({}, names=()), np.array, [("w", np.zeros(3))])
 
 
 def test_parameters_of_pytorch_that_made_different_numbers_of_steps_are_an_error():

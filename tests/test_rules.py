@@ -259,11 +259,6 @@ NEAR_MISSES = {
     "(attention|head)": r"It matches .*: write '\(\?:\.\*/\)\?\(\?:\(attention\|head\)\)/\.\*'\.",
     "enc": r"It matches a part of 'encoder/attention/bias', .*: write 'enc\.\*'\.",
     "(?i)SCALE": r"It matches a part of 'encoder/norm/scale'\.",
-    "['head']['kernel']": r"Names are joined with slashes: write 'head/kernel'\.",
-    "['head']['kernel'].value": r"Names are joined with slashes: write 'head/kernel'\.",
-    ".encoder.norm": r"Names are joined with slashes: write 'encoder/norm/\.\*'\.",
-    "['head'].*": r"Names are joined with slashes: write 'head\.\*'\.",
-    "['head']['kernal']": r"The nearest paths are 'head/kernel'",
     "head/kernal": r"The nearest paths are 'head/kernel'.*\.",
     r".*/atention/kernel": r"The nearest paths are 'encoder/attention/kernel'",
     r"params/head/kernel": r"The nearest paths are 'head/kernel'",
@@ -290,7 +285,6 @@ def test_a_pattern_that_is_empty_is_refused_on_a_tree():
 OF_VARIABLES = {
     "head/.*": r"pattern 'head/\.\*', or write 'params/head/\.\*'\.",
     "bias": r"pattern '\.\*/bias', or write 'params/\.\*/bias'\.",
-    "['head']['kernel']": r"pattern 'head/kernel', or write 'params/head/kernel'\.",
     "params": r"It matches a part of .*: write 'params/\.\*'\.",
 }
 
@@ -400,6 +394,30 @@ def test_a_group_that_matches_no_number_is_refused():
         ValueError, match=r"group matches 'kernel' in 'layers_0/kernel'.*write \(\\d\+\)"
     ):
         dwd.adamw(0.1, mask=masks.by_layer("layers_0/(.*)", [1.0])).init(LAYERS)
+
+
+KEYSTR = {
+    "['head']['kernel']": "head/kernel",
+    '["head"].*': "head.*",
+    "params['layers'][0].weight": "params/layers/0/weight",
+    "['head']['kernel'].value": "head/kernel",  # of an NNX state
+}
+
+
+@pytest.mark.parametrize(("pattern", "path"), KEYSTR.items(), ids=KEYSTR)
+def test_a_path_with_brackets_is_told_with_slashes(pattern, path):
+    with pytest.raises(
+        ValueError, match=rf"{re.escape(repr(pattern))}, .*write '{re.escape(path)}'\."
+    ):
+        masks.by_path({pattern: 0})
+    with pytest.raises(ValueError, match=r"`stacked` holds the pattern .*write"):
+        masks.matrices(stacked={pattern: 1})
+
+
+def test_brackets_that_are_a_class_or_quoted_are_an_expression():
+    assert resolved(masks.by_path({r"[hx]|\['q'\]": 0}), {"x": 1.0, "['q']": 1.0, "z": 1.0}) == {
+        "['q']": 0, "x": 0, "z": 1,
+    }  # fmt: skip
 
 
 # What is refused at construction

@@ -147,6 +147,15 @@ def test_a_leaf_without_gradient_neither_decays_nor_changes_its_state(tx):
     chex.assert_trees_all_equal(of_leaf("bias", after), of_leaf("bias", state))
 
 
+def test_momentum_of_optax_forgets_a_leaf_without_gradient():
+    params = small_params()
+    for tx in (optax.trace(0.9), dwd.extend_with_decoupled_weight_decay(optax.sgd(0.1, 0.9), 1e-3)):
+        _, state = tx.update(params | {"bias": None}, tx.init(params), params)
+        assert not of_leaf("bias", state)
+        with pytest.raises(TypeError, match="NoneType"):
+            tx.update(params, state, params)
+
+
 def of_leaf(name, state):
     """What a state holds for one leaf."""
     keyed = jax.tree_util.tree_leaves_with_path(state)

@@ -183,6 +183,33 @@ def test_named_parameters_say_the_names_and_adam_the_count():
     assert set(moments.mu) == set(moments.nu) == set(SHAPES)
 
 
+def test_named_parameters_serve_as_they_are_where_the_optimizer_got_parameters():
+    make, _ = TORCH["Adam(amsgrad)"]
+    first = Torch(make, WEIGHTS).train(range(3))
+    named = migrate.from_pytorch(first.optimizer.state_dict(), first.model.named_parameters())
+    chex.assert_trees_all_equal(
+        named, migrate.from_pytorch(first.optimizer.state_dict(), first.names)
+    )
+    state_dict = Torch(make, WEIGHTS).optimizer.state_dict()
+    written = migrate.to_pytorch(named, state_dict, torch.tensor, first.model.named_parameters())
+    chex.assert_trees_all_equal(migrate.from_pytorch(written, first.names), named)
+
+
+def test_two_groups_have_their_names_in_the_order_of_the_groups():
+    first = Torch(TORCH["AdamW in two groups"][0], WEIGHTS).train(range(3))
+    state_dict, optimizer = first.optimizer.state_dict(), first.optimizer
+    with pytest.raises(
+        ValueError,
+        match=r"of shape \(2,\) for 'fc1\.weight', which is of shape \(3, 4\).*order of the groups",
+    ):
+        migrate.from_pytorch(state_dict, first.model.named_parameters())
+    of = {p: name for name, p in first.model.named_parameters()}  # as the docstring has it
+    pairs = [(of[p], p) for group in optimizer.param_groups for p in group["params"]]
+    moments = migrate.from_pytorch(state_dict, pairs)
+    assert {name: x.shape for name, x in moments.mu.items()} == SHAPES
+    chex.assert_trees_all_equal(moments, migrate.from_pytorch(state_dict, first.names))
+
+
 def test_optimis_debiased_moments_go_on_as_raw_ones():
     def make(model):
         return optimi.AdamW(model.parameters(), lr=RATE, betas=(0.9, 0.99), weight_decay=LAM)
