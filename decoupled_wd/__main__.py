@@ -116,11 +116,33 @@ def _literal(word: str) -> Any:
         return word
 
 
+def _mask(a: argparse.Namespace) -> Any:
+    """What `--mask`, `--preset` and `--stacked` say."""
+    if a.stacked is not None and not a.preset:
+        raise ValueError(
+            f"`--stacked` is {a.stacked!r}, and no `--preset` is given, which it is for: pass such as "
+            "--preset matrices."
+        )
+    stacked = 0 if a.stacked is None else _json("stacked", a.stacked, """1 or '{"layers/.*": 1}'""")
+    preset = getattr(masks, a.preset)(stacked=stacked) if a.preset else None
+    if a.mask is None:
+        return preset
+    return masks.by_path(_json("mask", a.mask, """'{".*bias": 0}'"""), times=preset)
+
+
+def _json(name: str, text: str, example: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"`--{name}` is {text!r}, which is no JSON: {error}. Pass such as {example}."
+        ) from None
+
+
 def _describe(a: argparse.Namespace) -> int:
     """Print what decays of the parameters in a checkpoint."""
     try:
-        mask = getattr(masks, a.preset)() if a.preset else None
-        mask = mask if a.mask is None else masks.by_path(json.loads(a.mask), times=mask)
+        mask = _mask(a)
         tree, found = _checkpoint.read_shapes(a.checkpoint)
         params, which = _checkpoint.subtree(tree, a.subtree)
         with warnings.catch_warnings(record=True) as told:
@@ -129,11 +151,6 @@ def _describe(a: argparse.Namespace) -> int:
                 params, mask, weight_decay=a.weight_decay, learning_rate=a.learning_rate,
                 coupling=a.coupling,
             )  # fmt: skip
-    except json.JSONDecodeError as error:
-        example = """'{".*bias": 0}'"""
-        print(f"`--mask` is {a.mask!r}, which is no JSON: {error}. Pass such as {example}.",
-              file=sys.stderr)  # fmt: skip
-        return 2
     except (ImportError, TypeError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
@@ -191,6 +208,10 @@ def main(argv: list[str] | None = None) -> int:
         "--preset",
         choices=["matrices", "no_bias_norm_embedding"],
         help="times what the rules say, if there are any",
+    )
+    describe.add_argument(
+        "--stacked",
+        help="""axes of the preset that stack layers: a number, or JSON such as '{"layers/.*": 1}'""",
     )
     describe.add_argument("--weight-decay", type=float, default=1e-4)
     describe.add_argument("--learning-rate", type=float)

@@ -46,7 +46,8 @@ def add_auto_l2_to_grad(
     $k_t$ grows by 1 at a measurement (steps 0, n, 2n, ... with n `measure_every`) if neither it nor the
     one before is below the best before these two, and if more than `refractory` $/ \lambda'_t$ steps
     have passed since $k_t$ last grew (or step 0). A measurement is the loss without penalty on the
-    batch of its step, as it is in the source; this step has the new coefficient already.
+    batch of its step, as it is in the source; this step has the new coefficient already. A loss that is
+    NaN is no measurement.
 
     $\lambda'$ is per unit of gradient: the penalty is $\tfrac{\lambda'}{2} |\theta|^2$.
 
@@ -93,17 +94,18 @@ def add_auto_l2_to_grad(
         return rate / jnp.asarray(_FACTOR, rate.dtype) ** drops.astype(rate.dtype)
 
     def measure(state: Any, value: jax.Array) -> Any:
-        now = state.count % _check.as_integer(measure_every) == 0
+        now = (state.count % _check.as_integer(measure_every) == 0) & ~jnp.isnan(value)
         period = jnp.asarray(refractory, _tree.default_float()) / rate_at(state.count, state.drops)
         # In float32 0.1 / 0.001 is 99.99999: a period of 100 steps must not end with the 100th.
         rested = (state.count - state.dropped_at).astype(period.dtype) > period * (1 + 1e-6)
-        known = state.count // _check.as_integer(measure_every) >= 2
-        drop = now & known & rested & (state.best <= jnp.minimum(state.previous, value))
+        # False while there is no best, as no loss is that large.
+        stalls = state.best <= jnp.minimum(state.previous, value)
+        drop = now & rested & stalls
         return state._replace(
             drops=state.drops + drop.astype(jnp.int32),
             dropped_at=jnp.where(drop, state.count, state.dropped_at),
             previous=jnp.where(now, value, state.previous),
-            best=jnp.where(now, jnp.fmin(state.best, state.previous), state.best),
+            best=jnp.where(now, jnp.minimum(state.best, state.previous), state.best),
         )
 
     def init(params: Params) -> optax.OptState:
@@ -149,4 +151,4 @@ def _as_loss(value: Any) -> jax.Array:
         raise ValueError(
             f"`value` has shape {jnp.shape(value)}, and the loss is needed, a scalar. Pass its mean."
         )
-    return jnp.asarray(value, jnp.float32)
+    return jnp.minimum(jnp.asarray(value, jnp.float32), _WORST / 2)

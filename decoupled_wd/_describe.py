@@ -33,6 +33,8 @@ class DecayTable:
     """What decay does to every leaf: rows to read, and text to print."""
 
     rows: tuple[DecayRow, ...]
+    by_rank: tuple[str, ...] = ()
+    """Paths that decay because a preset counts their axes: no name and no `stacked` tells it."""
 
     def __iter__(self) -> Iterator[DecayRow]:
         return iter(self.rows)
@@ -54,7 +56,9 @@ class DecayTable:
             ).rstrip()
             for line in lines
         ]
-        return "\n".join([*text, _total(self.rows)])
+        return "\n".join(
+            [*text, _total(self.rows), *([_doubt(self.by_rank)] if self.by_rank else [])]
+        )
 
 
 def describe_decay(
@@ -85,7 +89,8 @@ def describe_decay(
 
     Returns:
         A `DecayTable`, to iterate over or to print. A half-life of 0 says that a step removes all of the
-        leaf or more.
+        leaf or more. Below it stand leaves that a preset lets decay by rank alone: in stacked layers
+        they may be vectors.
 
     Raises:
         TypeError: an argument of the wrong type, or a traced number, of which no text can be made.
@@ -133,7 +138,9 @@ def describe_decay(
             rows.append(
                 DecayRow(_tree.path_name(path), shape, dtype, multiplier, decay, _half_life(decay))
             )
-    return DecayTable(tuple(rows))
+    decayed = {row.path for row in rows if row.multiplier}
+    by_rank = [path for path in masks.decided_by_rank(mask, params) if path in decayed]
+    return DecayTable(tuple(rows), tuple(by_rank))
 
 
 def _known(name: str, value: Any) -> float:
@@ -163,3 +170,10 @@ def _total(rows: tuple[DecayRow, ...]) -> str:
 
     leaves = part([1] * len(rows))
     return f"Decayed: {part(sizes)} parameters, in {leaves} leaves, {part(bytes_)} bytes."
+
+
+def _doubt(paths: tuple[str, ...]) -> str:
+    return (
+        f"By rank alone: {_tree.listed(list(paths))}. Where an axis stacks layers, say so with "
+        "`stacked` of the preset; 0 for a path says that none does."
+    )

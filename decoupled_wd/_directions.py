@@ -64,14 +64,16 @@ def scale_by_nadam(
 def scale_by_adamax(
     b1: Number, b2: Number, eps: Number, eps_in_max: bool
 ) -> optax.GradientTransformation:
-    """`optax.scale_by_adamax`, or with eps beside the largest gradient, as Keras has it."""
-    if eps_in_max:
-        return optax.scale_by_adamax(b1, b2, eps)
+    """AdaMax with eps inside the maximum, as PyTorch and Optax have it, or beside it, as Keras has.
+
+    `optax.scale_by_adamax` promotes dtypes silently.
+    """
 
     def leaf(g: jax.Array, m: jax.Array, n: jax.Array, t: Any) -> tuple[jax.Array, ...]:
-        m = _moments.moving_average(g, m, b1)
-        n = jnp.maximum(_tree.like(b2, g.real) * _moments.real_part(n), jnp.abs(g))
-        return m / _correction(b1, t, m) / _tree.cast(n + _tree.like(eps, n), m.dtype), m, n
+        m, size = _moments.moving_average(g, m, b1), jnp.abs(g)
+        inside, beside = (_tree.like(eps, size), 0.0) if eps_in_max else (0.0, _tree.like(eps, size))
+        n = jnp.maximum(_tree.like(b2, size) * _moments.real_part(n), size + inside)
+        return m / _correction(b1, t, m) / _tree.cast(n + beside, m.dtype), m, n
 
     return _with_two_moments(b1, b2, leaf)
 

@@ -31,6 +31,8 @@ def lazy_decay(weight_decay: NumberOrSchedule, mask: Mask = None) -> optax.Gradi
     $t_0$ is the step of the row's last update. A row is an entry of the leading axis (of a vector a
     number; a scalar is one row), and it is touched if any of its updates *as they arrive here* is not
     exactly 0. Under momentum or Adam a row moves on after its gradient is gone, and so is touched.
+    In `shard_map`, rows may be split over devices and columns may not: each device judges by what it has
+    of a row. Under `jit` both may.
 
     d is per step (place D): it stands after the learning rates, before the final multiplication by -1.
     Never after a finished optimizer such as `optax.sgd(0.1)`: its updates have the sign of a step, and
@@ -41,7 +43,8 @@ def lazy_decay(weight_decay: NumberOrSchedule, mask: Mask = None) -> optax.Gradi
     `caught_up(params, state)` instead.
 
     Args:
-        weight_decay: d, 0 or more; a number, traced or not, or a callable of the step.
+        weight_decay: d, 0 or more, and less than 1 where it is a number that is not traced; or a
+            callable of the step.
         mask: which leaves; as in `decoupled_weight_decay`.
 
     Returns:
@@ -51,7 +54,7 @@ def lazy_decay(weight_decay: NumberOrSchedule, mask: Mask = None) -> optax.Gradi
     Raises:
         TypeError: `weight_decay` is neither number nor callable or has 16 bits, `mask` is a scalar,
             complex parameters have real updates.
-        ValueError: `weight_decay` is negative, trees differ, or the mask leaves nothing to decay.
+        ValueError: `weight_decay` is negative, or 1 or more; trees differ, or the mask leaves nothing to decay.
 
     Example:
         Row 0 has a gradient in the second step only, and halves twice there; row 1 in each:
@@ -70,6 +73,13 @@ def lazy_decay(weight_decay: NumberOrSchedule, mask: Mask = None) -> optax.Gradi
     Source: row l1 of this library's catalogue: steps without gradient multiply to one product.
     """
     _check.check_number_or_schedule("weight_decay", weight_decay, minimum=0.0)
+    removed = _check.concrete(weight_decay)
+    if removed is not None and removed >= 1:
+        raise ValueError(
+            f"`weight_decay` is {removed:g}, which removes {removed:.2%} of every decayed weight per step. "
+            "If the number comes from elsewhere: optax.adamw, torch.optim.AdamW and Keras multiply it by "
+            "the learning rate, and here it is per step; pass weight_decay * learning_rate."
+        )
     masks.check_mask(mask)
 
     def rate_at(count: jax.Array) -> jax.Array:

@@ -191,7 +191,9 @@ def _adagrad(numbers: Mapping[str, Any]) -> optax.GradientTransformation:
         scale_by_adagrad(
             numbers["initial_accumulator_value"], numbers["eps"], numbers["eps_in_sqrt"]
         ),
-        scale_by_schedule(lambda step: 1.0 / (1.0 + fall * step)),
+        scale_by_schedule(
+            lambda step: 1.0 / (1.0 + jnp.asarray(fall, float) * jnp.asarray(step, float))
+        ),
     )
 
 

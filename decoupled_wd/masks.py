@@ -180,10 +180,10 @@ def matrices(*, stacked: int | Mapping[str, int] = 0) -> Preset:
     $$m = [\text{rank} - \text{stacked} \ge 2] \cdot [\text{name is not that of a bias or a norm}]$$
 
     Names decide with the rank, because a bias of several heads has rank 2, and so has every bias of
-    layers that a scan or vmap stacks in one array. Off by name: last names like `bias`, `b`, `beta`,
-    `offset`, `scale`, `gamma`; `weight` or `w` in a layer called `norm`, `ln_1` and the like. Without
-    `stacked`, a stacked vector of another name, such as `A_log`, counts as a matrix. The multiplier
-    has no unit.
+    layers that a scan or vmap stacks in one array. Off by name: last names like `bias`, `b`, `bq`,
+    `offset`, `scale`, `gamma`, `attn_norm`; `weight`, `w` or `g` in a layer called `norm`, `ln_1` and
+    the like. Without `stacked`, a stacked vector of another name, such as `A_log`, counts as a matrix;
+    `decoupled_wd.describe_decay` lists those. The multiplier has no unit.
 
     Args:
         stacked: number of leading axes that stack layers and do not count for the rank: of every leaf,
@@ -217,7 +217,7 @@ def no_bias_norm_embedding(*, stacked: int | Mapping[str, int] = 0) -> Preset:
 
     Off by name in addition: last names like `embedding`, `embeddings`, `pos_embed`, `wte`, `cls_token`;
     `weight` or `w` in a layer called `embed`, `token_embedding`, `wpe` and the like, as Equinox has them
-    (a `patch_embed` is a convolution, and decays). The multiplier has no unit.
+    (a `patch_embed` is a convolution, an `unembed` a head, and both decay). The multiplier has no unit.
 
     Args:
         stacked: leading axes that stack layers, as in `matrices`.
@@ -538,39 +538,83 @@ def _rest(there: set[bool], rest: str, group: str) -> str:
     return f"{group}{rest})?" if False in there and rest != ".*" else rest
 
 
-# A leaf's last name, or a layer's and a leaf's, in lower case. Each stands for what is named so in Flax
-# linen, NNX, Equinox or Haiku.
-_BIAS = r"b|beta|offset|(\w*_)?bias(es)?(_\w*)?"
+# A leaf's last name, or a layer's and a leaf's. Each stands for what is named so in Flax linen, NNX,
+# Equinox, Haiku, or in the nested dicts of transformers written by hand. Case counts for `b` alone:
+# `B` is a matrix of state spaces and of LoRA.
+_SUFFIX = r"_?\d*d?(_(?!\w*(proj|linear|dense|kernel|matrix))\w*)?"
+_BIAS = (
+    r"(?-i:b([a-z]|_?\d+|qkv|kv|ih|hh|in|out|up|down|gate|_\w+)?)|"
+    r"(?!\w*lora)(\w*_)?(fc|ffn?|mlp|attn|conv|dense|linear|proj|qkv|head|hidden|in|out|up|down)\d*_b|"
+    rf"betas?_?\d*|offsets?|shifts?|(\w*_)?bias(es)?{_SUFFIX}"
+)
+_NORM_LAYER = rf"(\w*norm(ali[sz]ation)?|(\w*_)?(ln|bn|gn|rms)|lnf){_SUFFIX}"
 _NORM = (
-    r"\w*scale|gamma_?\d*|"
-    r"(\w*norm(alization)?(_?\d+|_\w*)?|(ln|bn|gn)(_?\d+|_\w*|f)?)/(weight|w)"
+    rf"(?!\w*_w$)(\w*scales?|(\w*_)?(gammas?|gains?)){_SUFFIX}|lambda_?\d*|"
+    rf"(layer_?scale|ls){_SUFFIX}(/(weight|w))?|"
+    rf"({_NORM_LAYER}|\w*norms/\d+)(/(weight|w|g))?"
 )
 _EMBEDDING = (
-    r"\w*emb(ed|edding)?s?|wte|wpe|cls|\w+_tokens?|"
-    r"((?!\w*patch)\w*emb(ed|edding)?s?(_?\d+)?|wte|wpe)/(weight|w)"
+    r"(?!\w*(patch|unemb))\w*emb(ed|edding)?s?(_table)?|pos(itional)?_enc(oding)?s?|"
+    r"wte|wpe|cls|\w+_tokens?|"
+    r"((?!\w*(patch|unemb))\w*emb(ed|edder|edding)?s?(_?\d+|_in|_tokens?|_pos\w*)?|wte|wpe)/(weight|w)"
 )
+_MATRIX = (
+    r"\w*(kernels?|weights?|matrix|proj|dense|linear)|weight_\w+|w\w{0,3}(_\w*)?|\w+_w|lora_[ab]|"
+    rf"[qkvo]|qkv|kv|query|key|router|fc_?\d*|(\w*_)?head|\w*embed(ding)?s?|{_EMBEDDING}"
+)
+
+
+def _named(names: str) -> re.Pattern[str]:
+    return re.compile(f"(.*/)?({names})", re.IGNORECASE)
+
+
 _OFF = {
-    name: re.compile(f"(.*/)?({names})")
-    for name, names in {
-        "matrices": f"{_BIAS}|{_NORM}",
-        "no_bias_norm_embedding": f"{_BIAS}|{_NORM}|{_EMBEDDING}",
-    }.items()
+    "matrices": _named(f"{_BIAS}|{_NORM}"),
+    "no_bias_norm_embedding": _named(f"{_BIAS}|{_NORM}|{_EMBEDDING}"),
 }
+_ON = _named(_MATRIX)
+
+
+def _name(path: str) -> str:
+    # Flax linen boxes a parameter that has a partitioning, and the box has a level of its own.
+    return path.removesuffix("/value")
 
 
 def _decays(preset: Preset, path: str, leaf: Any) -> bool:
-    axes, rank = _stacked_axes(preset, path), jnp.ndim(leaf)
+    axes, rank = _stacked_axes(preset, path) or 0, jnp.ndim(leaf)
     if axes > rank:
         raise ValueError(
             f"`stacked` says that layers are stacked along {axes} axes{_tree.place(path)}, which has "
             f"{rank}. Pass pattern -> number of axes for the leaves that are stacked."
         )
-    # Flax linen boxes a parameter that has a partitioning, and the box has a level of its own.
-    name = path.lower().removesuffix("/value")
-    return rank - axes >= 2 and not _OFF[preset.name].fullmatch(name)
+    return rank - axes >= 2 and not _OFF[preset.name].fullmatch(_name(path))
 
 
-def _stacked_axes(preset: Preset, path: str) -> int:
+def _stacked_axes(preset: Preset, path: str) -> int | None:
+    """The axes that stack a leaf, None if nothing is said of it."""
     if isinstance(preset.stacked, int):
-        return preset.stacked
-    return next((n for pattern, n in preset.stacked if re.fullmatch(pattern, path)), 0)
+        return preset.stacked or None
+    return next((n for pattern, n in preset.stacked if re.fullmatch(pattern, path)), None)
+
+
+def decided_by_rank(mask: Mask, params: Params) -> list[str]:
+    """The leaves that decay by a preset, of which neither a name nor `stacked` says that they should.
+
+    A name such as `weight` says nothing beside a bias of the same shape: those are of a norm.
+    """
+    preset = mask.times if isinstance(mask, Rules) else mask
+    if not isinstance(preset, Preset):
+        return []
+    keyed, _ = _tree.flatten_arrays(params)
+    leaves = {_tree.path_name(path): leaf for path, leaf in keyed if _tree.is_inexact(leaf)}
+    sites = {
+        path: (_name(path).rpartition("/")[0], jnp.shape(leaf)) for path, leaf in leaves.items()
+    }
+    on = [path for path, leaf in leaves.items() if _decays(preset, path, leaf)]
+    vectors = {site for path, site in sites.items() if path not in on}
+    return [
+        path
+        for path in on
+        if _stacked_axes(preset, path) is None
+        and (not _ON.fullmatch(_name(path)) or sites[path] in vectors)
+    ]

@@ -72,6 +72,7 @@ def section(library: str, records: list[Convention]) -> list[str]:
         *(row(c, c.title.removeprefix(f"{library}.")) for c in records),
         "",
         *said(records, "A: ", lambda c: c.reference),
+        *said(records, "Besides d: ", lambda c: c.also),
         *said(records, "", lambda c: c.note),
         *said(records, "Source: ", lambda c: c.source),
     ]

@@ -142,11 +142,35 @@ def test_the_new_coefficient_is_in_the_update_that_finds_it():
         )
 
 
-def test_a_loss_that_is_not_a_number_is_no_stall_and_is_forgotten():
-    nan = float("nan")
-    found = applied(dwd.add_auto_l2_to_grad(measure_every=1), [1.0, nan, nan, 1.0, 1.0])
+@pytest.mark.parametrize(
+    ("values", "drop"),
+    [([1, 1, np.nan, 1, 1], 3), ([1, np.nan, 2, 2], 3), ([np.nan, 3, np.nan, 1, 2, 2], 5)],
+)
+def test_a_loss_that_is_not_a_number_is_no_measurement(values, drop):
+    found = applied(dwd.add_auto_l2_to_grad(0.5, measure_every=1), values)
+    expected = np.where(np.arange(len(values)) < drop, 0.5, 0.05)
+    chex.assert_trees_all_close(found, np.float32(expected), rtol=RELATIVE["float32"])
+
+
+def test_losses_that_are_not_numbers_leave_the_authors_coefficients():
+    values = np.where(np.arange(600) % 7 < 3, np.nan, losses(600))
+    expected = autol2.coefficients(values, 2, delay=0.01)
+    assert len(np.unique(expected)) >= 3
+    tx = dwd.add_auto_l2_to_grad(measure_every=2, refractory=0.01)
     chex.assert_trees_all_close(
-        found, np.float32([0.1, 0.1, 0.1, 0.1, 0.01]), rtol=RELATIVE["float32"]
+        applied(tx, values), expected.astype(np.float32), rtol=RELATIVE["float32"]
+    )
+
+
+@pytest.mark.parametrize("k", [2, 3])
+def test_under_multi_steps_a_measurement_is_the_loss_of_the_last_micro_batch(k):
+    tx = optax.MultiSteps(dwd.add_auto_l2_to_grad(measure_every=2), k)
+    real = np.array([2.0, 9.0, 1.0, 9.0, 2.0, 9.0, 3.0, 9.0])  # Odd steps are not measured.
+    falling = -np.arange(float(k * real.size))
+    values = np.where(np.arange(falling.size) % k == k - 1, np.repeat(real, k), falling)
+    micro_steps = applied(tx, values)
+    chex.assert_trees_all_close(
+        micro_steps[k - 1 :: k], np.float32([0.1] * 6 + [0.01] * 2), rtol=RELATIVE["float32"]
     )
 
 

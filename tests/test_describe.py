@@ -94,6 +94,56 @@ def test_the_text_is_aligned_and_has_a_total():
     assert str(table) == repr(table) == "\n".join(lines)
 
 
+# Twelve layers in one array: by rank, A_log and the weight of n1 are matrices.
+STACK = {
+    "A_log": jnp.ones((12, 8)),
+    "bias": jnp.ones((12, 8)),
+    "kernel": jnp.ones((12, 8, 8)),
+    "n1": {"bias": jnp.ones((12, 8)), "weight": jnp.ones((12, 8))},
+    "out": {"bias": jnp.ones((12, 8)), "weight": jnp.ones((12, 8, 8))},
+    "wte": jnp.ones((50, 8)),
+    "x": jnp.ones(3),
+}
+DOUBTS = {
+    "a preset": (masks.matrices(), ("A_log", "n1/weight")),
+    "rules times a preset": (masks.by_path({"A_log": 2}, times=masks.matrices()),
+                             ("A_log", "n1/weight")),
+    "a rule of 0": (masks.by_path({"A_log": 0}, times=masks.matrices()), ("n1/weight",)),
+    "one is stacked": (masks.matrices(stacked={"A_log": 1}), ("n1/weight",)),
+    "one is not": (masks.matrices(stacked={"A_log": 0, "n1/.*": 1}), ()),
+    "all are": (masks.matrices(stacked=1), ()),
+    "rules": (MASK, ()),
+    "no mask": (None, ()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("mask", "by_rank"), DOUBTS.values(), ids=DOUBTS)
+def test_leaves_that_a_preset_decides_by_rank_alone_are_told(mask, by_rank):
+    table = dwd.describe_decay(STACK, mask)
+    assert table.by_rank == by_rank
+    told = str(table).splitlines()[len(table) + 2 :]
+    assert [line.split(". ")[0] for line in told] == [
+        f"By rank alone: {', '.join(map(repr, by_rank))}" for _ in by_rank[:1]
+    ]
+
+
+def test_of_many_leaves_by_rank_eight_are_listed():
+    params = {f"odd_{i}": jnp.ones((2, 2)) for i in range(9)}
+    table = dwd.describe_decay(params, masks.matrices())
+    assert len(table.by_rank) == 9
+    assert "'odd_7', ...." in str(table)
+    assert "odd_8" not in str(table).splitlines()[-1]
+
+
+@pytest.mark.parametrize("layers", [eqx.nn.MLP, nnx.MultiHeadAttention])
+def test_of_the_usual_layers_none_is_decided_by_rank_alone(layers):
+    if layers is eqx.nn.MLP:
+        params = eqx.nn.MLP(8, 8, 8, 2, key=jax.random.key(0))
+    else:
+        params = nnx.state(nnx.MultiHeadAttention(2, 8, decode=False, rngs=nnx.Rngs(0)), nnx.Param)
+    assert dwd.describe_decay(params, masks.matrices()).by_rank == ()
+
+
 @pytest.mark.parametrize("mask", [None, MASK, masks.matrices(), {"bias": 0, "kernel": 1}])
 def test_shapes_are_enough(mask):
     shapes = jax.eval_shape(small_params)
@@ -271,11 +321,35 @@ def test_a_preset_multiplies_the_rules_of_the_command_line(saved, capsys):
     assert [line.split()[-3] for line in out.splitlines()[2:5]] == ["0", "0.5", "0"]
 
 
+STACKED_ROWS = {"1": ["0", "0", "1"], '{"layers/.*": 1}': ["0", "0", "1"], "0": ["1", "0", "1"]}
+
+
+@pytest.mark.parametrize(("stacked", "expected"), STACKED_ROWS.items(), ids=STACKED_ROWS)
+def test_stacked_of_the_command_line_reaches_the_preset(stacked, expected, tmp_path, capsys):
+    path = tmp_path / "saved.msgpack"
+    path.write_bytes(
+        serialization.to_bytes({"layers": {k: STACK[k] for k in ("A_log", "bias", "kernel")}})
+    )
+    for rules in ((), ("--mask", '{".*": 1}')):
+        status, out, _ = described(
+            capsys, path, "--preset", "matrices", "--stacked", stacked, *rules
+        )
+        assert status == 0
+        assert [line.split()[-3] for line in out.splitlines()[2:5]] == expected
+        assert ("By rank alone: 'layers/A_log'." in out) == (stacked == "0")
+
+
 WRONG = {
     "no such file": (["nowhere"], "`checkpoint` is 'nowhere', and there is no such file"),
     "no checkpoint": ([__file__], "which is no Flax msgpack file"),
     "no tree": ([str(Path(json.__file__).parent)], "no Orbax checkpoint: it has no _METADATA"),
     "no JSON": (["SAVED", "--mask", "bias"], "`--mask` is 'bias', which is no JSON"),
+    "no JSON of axes": (
+        ["SAVED", "--preset", "matrices", "--stacked", "all"],
+        "`--stacked` is 'all', which is no JSON",
+    ),
+    "no axes": (["SAVED", "--preset", "matrices", "--stacked", "[1]"], "`stacked` is [1]"),
+    "axes without preset": (["SAVED", "--stacked", "1"], "no `--preset` is given"),
     "no mapping": (["SAVED", "--mask", "[1]"], "`rules` is [1]"),
     "no match": (["SAVED", "--mask", '{"bias": 0}'], "write '.*/bias'"),
     "no subtree": (["SAVED", "--subtree", "dence"], "it holds 'dense', 'norm'."),

@@ -11,6 +11,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import decoupled_wd as dwd
 from tests.tolerances import RELATIVE
@@ -250,7 +251,64 @@ def test_bfloat16_rows_catch_up_on_decay_that_eager_steps_would_round_away():
     chex.assert_trees_all_close(np.asarray(found, float), expected, rtol=2.0**-8)
 
 
+# Devices
+
+
+def table_path(split, wrap):
+    """The table after every step, split over three devices; some updates of touched rows are 0."""
+    given = sparse_gradients()["table"]
+    given[::2, :, 0] = 0
+    tx = descent(dwd.lazy_decay(decay))
+
+    def train(theta, given):
+        def step(carry, gradient):
+            updates, state = tx.update(gradient, carry[1], carry[0])
+            theta = optax.apply_updates(carry[0], updates)
+            return (theta, state), theta
+
+        return jax.lax.scan(step, (theta, tx.init(theta)), given)[1]
+
+    mesh = jax.make_mesh((3,), ("device",), axis_types=(AxisType.Auto,))
+    specs = PartitionSpec(*split), PartitionSpec(None, *split)
+    with jax.enable_x64(True):
+        if wrap == "shard_map":
+            train = jax.shard_map(train, mesh=mesh, in_specs=specs, out_specs=specs[1])
+        arrays = [
+            jax.device_put(x, NamedSharding(mesh, spec))
+            for x, spec in zip((start()["table"], given), specs, strict=True)
+        ]
+        return np.asarray(jax.jit(train)(*arrays))
+
+
+ROWS_SPLIT, COLUMNS_SPLIT = ("device",), (None, "device")
+
+
+@pytest.mark.parametrize(
+    ("split", "wrap"),
+    [(ROWS_SPLIT, "jit"), (ROWS_SPLIT, "shard_map"), (COLUMNS_SPLIT, "jit")],
+    ids=str,
+)
+def test_rows_may_be_split_over_devices_and_under_jit_columns_too(split, wrap):
+    assert_close(table_path(split, wrap), table_path((), "jit"))
+
+
+def test_columns_that_shard_map_splits_are_touched_each_by_themselves():
+    found, whole = table_path(COLUMNS_SPLIT, "shard_map"), table_path((), "jit")
+    assert_close(found[..., 1:], whole[..., 1:])
+    assert np.max(np.abs(found[..., 0] - whole[..., 0])) > RELATIVE["separation"]
+
+
 # Trees
+
+
+@pytest.mark.parametrize("d", [1, 2.0, np.float32(1.5)])
+def test_a_decay_of_whole_weights_is_refused(d):
+    says = rf"`weight_decay` is {d:g}, which removes {d:.2%} .*weight_decay \* learning_rate"
+    with pytest.raises(ValueError, match=says):
+        dwd.lazy_decay(d)
+    dwd.lazy_decay(0.999)
+    dwd.lazy_decay(lambda step: 2.0)
+    jax.eval_shape(lambda d: dwd.lazy_decay(d).init(jnp.ones(1)), 2.0)
 
 
 def test_a_row_that_is_not_finite_and_waits_stays_as_it_is():

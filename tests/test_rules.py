@@ -691,6 +691,54 @@ def test_presets_know_the_names_of_flax_equinox_and_haiku(path, expected):
         assert resolved(preset, params) == {path: multiplier, "plain": 1, "vector": 0}
 
 
+# Leaves of layers as libraries and hand-written transformers name them. Of one layer a vector has rank 1
+# and a matrix 2; stacked, 2 and 3. What is no vector is a matrix or, behind +, a table of tokens.
+VECTORS = {
+    "linen": """Dense_0/bias LayerNorm_0/scale LayerNorm_0/bias RMSNorm_0/scale BatchNorm_0/scale
+        attention/query/bias attention/query_ln/scale ls1/gamma dense/bias/value""",
+    "NNX": "linear/bias norm/scale norm1/bias attention/query_ln/scale cell/ih/bias ls1/scale",
+    "Equinox": """layers/0/bias norm/weight ln_f/weight norms/0/weight norm_mlp/weight rms/weight
+        attention_norm/weight input_layernorm/weight BatchNorm2d/weight norm_f/weight bias_n""",
+    "Haiku": "linear/b mlp/~/linear_0/b layer_norm/scale layer_norm/offset rms_norm/scale",
+    "GPT-2": "ln_1/g ln_1/b ln1/g ln_f/g ln_f/w attn/c_attn/b mlp/c_fc/b fc1_b attn_b ln1_w ln1_b",
+    "LLaMA": """bq bk bv bo bqkv norm attn_norm ffn_norm q_norm rms rms_1 rms_att_weight
+        input_norm_weight input_layernorm post_attention_layernorm/weight ln1 ln_2 lnf final_ln""",
+    "MLP": "b1 b_1 b_in b_out b_gate bias1 bias_out beta gamma gamma_1 gain scales scale_1 shift",
+    "layer scale": "ls1 ls_2 ls1/weight layer_scale layer_scale_1 layerscale layer_scale1/lambda1",
+}
+OTHERS = {
+    "linen": """Dense_0/kernel attention/query/kernel PreNorm_0/attention/kernel patch_embed/kernel
+        norm1/linear/kernel dense/kernel/value + Embed_0/embedding pos_embedding""",
+    "NNX": "linear/kernel lora/lora_a lora/lora_b adaln/norm_proj/kernel + embed/embedding",
+    "Equinox": """layers/0/weight norm_out_proj/weight norm_proj/weight normal_dense/weight
+        cell/weight_ih upscale/weight norm1_linear/weight embed_out/weight unembed/weight
+        + embed/weight token_embedding/weight wte/weight embed_in/weight""",
+    "Haiku": "linear/w mlp/~/linear_0/w + embed/embeddings",
+    "GPT-2": "attn/c_attn/w mlp/c_fc/w fc1_w attn_w ssm/B block basis + wte wpe",
+    "LLaMA": """wq wk wv wo wqkv wq_a wq_b wkv_b w_gate up_proj o_proj lm_head norm_out_proj
+        unembed + tok_embeddings tok_embeddings/weight embed_tokens/weight embed_tokens""",
+    "MLP": "w1 w_1 w_in w_out w2 bias_proj/kernel scale_w base/kernel B w + cls_token",
+    "layer scale": "layer_scale_proj/kernel gammatone/kernel",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("lead", "stacked"),
+    [((), 0), ((12,), 0), ((12,), 1)],
+    ids=["one layer", "stacked, names", "stacked, told"],
+)
+@pytest.mark.parametrize("style", VECTORS)
+def test_presets_tell_vectors_and_matrices_by_their_usual_names(style, lead, stacked):
+    matrices, tables = (*(x.split() for x in OTHERS[style].split("+")), [])[:2]
+    vectors = VECTORS[style].split()
+    params = {f"h/{x}": jnp.ones((*lead, 8)) for x in vectors}
+    params |= {f"h/{x}": jnp.ones((*lead, 8, 8)) for x in matrices + tables}
+    decaying = {f"h/{x}" for x in matrices}
+    assert params.keys() - off(masks.no_bias_norm_embedding(stacked=stacked), params) == decaying
+    decaying |= {f"h/{x}" for x in tables}
+    assert params.keys() - off(masks.matrices(stacked=stacked), params) == decaying
+
+
 @pytest.mark.parametrize("otherwise", [None, 2.0])
 def test_a_preset_multiplies_rules(otherwise):
     mask = masks.by_path({"head/.*": 0.5}, otherwise=otherwise, times=masks.matrices())

@@ -9,7 +9,7 @@ from decoupled_wd import _check, hyperparams
 from decoupled_wd._typing import NumberOrSchedule
 from decoupled_wd.conventions._catalogue import CONVENTIONS
 from decoupled_wd.conventions._read import Terms, candidates, combine, parse, read, shift, words
-from decoupled_wd.conventions._record import PER_STEP, Convention
+from decoupled_wd.conventions._record import LEARNING_RATE, PER_STEP, Convention
 from decoupled_wd.conventions._rule import Missing, Rule, carry, is_plain_sgd
 
 
@@ -22,7 +22,8 @@ class Conversion:
     """The source's arguments, all of them."""
     target: Convention
     arguments: Mapping[str, Any]
-    """The target's arguments, all of them; what must vary is a callable of the 0-based step."""
+    """The target's arguments, all of them. What must vary is a callable of the 0-based step, such as a
+    momentum: few libraries take one as an argument, and most let it be set before each step."""
     schedule: NumberOrSchedule | None
     """What multiplies the target's learning rate, by the target's count of steps; None for 1. This
     library's optimizers have an argument for it, so there it is among the arguments too."""
@@ -33,12 +34,16 @@ class Conversion:
     """What was used, with the catalogue's rows."""
     missing: tuple[Missing, ...] = ()
     """What has no counterpart; empty where the conversion is exact."""
+    needs_steps: bool = False
+    """Whether it is exact only while no step, after the first, has a multiplier of 0: there the target
+    stands still, and the source does not."""
 
     def __str__(self) -> str:
         lines = [*_told(self.source, self.given), *_told(self.target, self.arguments)]
         if self.schedule is not None:
             lines += ["    its learning rate times `schedule` of the step"]
         lines += [f"by {text}" for text in self.maps]
+        lines += ["while no step after the first has a multiplier of 0"] * self.needs_steps
         lines += [f"no counterpart: {part}" for part in self.missing]
         return "\n".join([*lines, _amounts(self.decay_per_step)])
 
@@ -106,6 +111,11 @@ def convert(
         )
     name, given = parse(target)
     asked = candidates(name, given)
+    if terms.convention in asked:
+        return Conversion(
+            terms.convention, terms.given, terms.convention, terms.given, schedule, decay_per_step(terms),
+            ("nothing: it is the same",),
+        )  # fmt: skip
     if name not in [convention.name for convention in asked]:
         asked = _of_library(name, asked, given, terms)
     best = min((_conversion(terms, convention, given) for convention in asked), key=_strangeness)
@@ -119,6 +129,7 @@ def _of_library(
 ) -> list[Convention]:
     """The optimizers of a library that may be meant: those that step as the source does."""
     direction = terms.convention.direction
+    asked = [c for c in asked if set(given) <= {*c.options, *c.normalizer_arguments}] or asked
     alike = [c for c in asked if c.direction == direction and direction != "own"]
     if not alike:
         names = ", ".join(sorted({c.name for c in asked}))
@@ -186,12 +197,13 @@ def _conversion(terms: Terms, target: Convention, given: Mapping[str, Any]) -> C
         decay_per_step(terms),
         rule.maps,
         rule.missing,
+        rule.needs_steps,
     )
 
 
 def _arguments(rule: Rule, target: Convention, given: Mapping[str, Any]) -> dict[str, Any]:
     """The rule in the target's words."""
-    about_target = {*target.options, *target.normalizer_arguments, *target.inert}
+    about_target = {*target.options, *target.normalizer_arguments}
     for argument in given:
         if argument not in about_target:
             raise TypeError(
@@ -233,10 +245,11 @@ def decay_per_step(terms: Terms) -> Any:
         or callable(alpha)
         or (coupled and not plain)
         or (not coupled and convention.unit is None)
+        or convention.also
     ):
         return None
-    power = 1 if convention.unit is None else convention.unit.rate
-    d = w * alpha**power
+    i, j = convention.unit or LEARNING_RATE
+    d = w * alpha**i * terms.part**j
     return d / (1 + d) if convention.form == "proximal" else d
 
 
@@ -260,7 +273,9 @@ def _amounts(decay: Any) -> str:
     if not float(decay):
         return "no decay"
     d = float(decay)
-    left = math.exp(1000 * math.log1p(-d)) if d < 1 else 0.0
+    if d >= 1:
+        return f"decay per step {d:.6g} at multiplier 1: a step removes all of a weight, or more"
+    left = math.exp(1000 * math.log1p(-d))
     return (
         f"decay per step {d:.6g} at multiplier 1; 1000 such steps remove {1 - left:.4%}; half-life "
         f"{float(hyperparams.half_life(d)):.5g} steps; timescale {float(hyperparams.timescale(d)):.5g} "

@@ -264,7 +264,10 @@ _BIG_VISION_RECORDS = (
 )  # fmt: skip
 
 _AXLEARN = "axlearn/common/optimizers.py on GitHub, commit 66cc7ee4 or near it, read"
-_ONE = "Schedules are called with 1 at the first step."
+_ONE = (
+    "Schedules are called with 1 at the first step. `weight_decay_per_param_scale` multiplies the decay "
+    "leaf by leaf, as a mask does here."
+)
 _RATES = {"learning_rate": "learning_rate", "weight_decay": "weight_decay"}
 
 

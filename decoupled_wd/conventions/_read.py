@@ -25,6 +25,8 @@ class Terms(NamedTuple):
     """w, normalized."""
     numbers: Mapping[str, Any]
     """Of the direction, all of them."""
+    part: Any = 1.0
+    """What of A the learning rate was given as: other than 1 beside a `reference_argument`."""
 
 
 def read(source: str, schedule: NumberOrSchedule | None, arguments: Mapping[str, Any]) -> Terms:
@@ -54,13 +56,15 @@ def read(source: str, schedule: NumberOrSchedule | None, arguments: Mapping[str,
     if convention.normalizer is not None:
         factor = convention.normalizer(given)
         decay = combine(lambda w: w * factor, decay)
+    rate, decay = (shift(value, convention.first_step) for value in (rate, decay))
     eta = 1.0 if schedule is None else shift(schedule, convention.first_step)
+    part: Any = 1.0
     reference = given.get(convention.reference_argument) if convention.reference_argument else None
     if reference is not None:
         _check.check_positive(str(convention.reference_argument), reference)
         part = rate / reference
         rate, eta = reference, combine(lambda e: e * part, eta)
-    return Terms(convention, given, rate, eta, decay, numbers)
+    return Terms(convention, given, rate, eta, decay, numbers, part)
 
 
 def parse(text: str) -> tuple[str, dict[str, Any]]:

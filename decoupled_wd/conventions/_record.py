@@ -59,7 +59,8 @@ class Direction(NamedTuple):
 
 def _adam(h: Mapping[str, Any]) -> str:
     m = "(β₁m̂ + (1−β₁)ĝ)" if h["nesterov"] else "m̂"
-    root = "√(v̂ + ε_root)" if h["eps_root"] else "√v̂"
+    inner = "ε_root" if h["eps_placement"] == "after" else "ε_root/(1−β₂ᵗ)"
+    root = f"√(v̂ + {inner})" if h["eps_root"] else "√v̂"
     return f"{m}/({root} + {_EPS[h['eps_placement']]})"
 
 
@@ -194,6 +195,9 @@ class Convention:
     """What w is multiplied by before anything else, of its arguments."""
     normalizer_arguments: tuple[str, ...] = ()
     """The arguments that `normalizer` reads."""
+    also: str = ""
+    """What else decides how much a weight loses, a gate or an average: no half-life follows from d
+    alone then, and a conversion carries the number and not this."""
     note: str = ""
     """What a reader should know, a defect first of all."""
     source: str = ""

@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from decoupled_wd import _check
@@ -44,6 +45,8 @@ class Rule(NamedTuple):
     numbers: Mapping[str, Any]
     maps: tuple[str, ...] = ()
     missing: tuple[Missing, ...] = ()
+    needs_steps: bool = False
+    """Whether it holds only while no step has a multiplier of 0."""
 
     def by(self, text: str, **changes: Any) -> "Rule":
         """Change it, and say by what."""
@@ -69,12 +72,30 @@ class Rule(NamedTuple):
         if not (i or j):
             return self
         alpha, eta = self.learning_rate, self.schedule if j else 1.0
+        if i < 0 and _is(alpha, 0.0):
+            raise ValueError(
+                "the base learning rate is 0, and a decay that is multiplied by it cannot be made of one "
+                "that is not: pass the rate that the schedule multiplies."
+            )
         factors = " ".join(x if n == 1 else f"{x}^{n:g}" for x, n in (("A", i), ("η_t", j)) if n)
-        return self.by(
+        rule = self.by(
             f"w' = w {factors}: {unit} instead of {self.unit} per step (rows k1, k2)",
             unit=unit,
-            weight_decay=combine(lambda w, e: w * alpha**i * e**j, self.weight_decay, eta),
+            weight_decay=combine(lambda w, e: w * alpha**i * _power(e, j), self.weight_decay, eta),
         )
+        if self.unit.schedule or j >= 0 or not callable(eta):
+            return rule
+        return rule.while_there_are_steps("decays all the same", first=True)
+
+    def while_there_are_steps(self, does: str, *, first: bool) -> "Rule":
+        """It holds while no multiplier is 0; at a step of 0 the source `does` what the target cannot."""
+        if first and _starts_from_zero(self.schedule):
+            return self.lacks(
+                "The first step, where the schedule is 0",
+                f"The source {does} there, and the target does not. Nearest is to leave it out: the more "
+                "steps of 0, the more is lost.",
+            )
+        return self._replace(needs_steps=True)
 
     def stretched(self, factor: NumberOrSchedule, text: str, **changes: Any) -> "Rule":
         """The step times `factor`, and the decay as it was."""
@@ -95,6 +116,21 @@ class Rule(NamedTuple):
 
     def with_numbers(self, **numbers: Any) -> dict[str, Any]:
         return {**self.numbers, **numbers}
+
+
+def _power(base: Any, exponent: float) -> Any:
+    """base^exponent; 0 where that would divide by 0: there is no step there."""
+    if exponent >= 0:
+        return base**exponent
+    if isinstance(base, (int, float)):
+        return base**exponent if base else 0.0
+    return jnp.where(base == 0, 0.0, jnp.where(base == 0, 1.0, base) ** exponent)
+
+
+def _starts_from_zero(schedule: NumberOrSchedule) -> bool:
+    """Whether the multiplier of the first step is known to be 0."""
+    with jax.ensure_compile_time_eval():
+        return _check.concrete(_at(schedule, 0)) == 0
 
 
 def carry(rule: Rule, source: Convention, target: Convention) -> Rule:
@@ -191,13 +227,15 @@ def _buffer(rule: Rule, target: Convention) -> Rule:
             "the schedule, or does not (row N6).",
             numbers=moved,
         )
-    before = _previous(rule.schedule)
-    turn = (lambda b, new, old: b * old / new) if inside else (lambda b, new, old: b * new / old)
-    beta = combine(turn, rule.numbers["momentum"], rule.schedule, before)
+    powers = (1, -1) if inside else (-1, 1)
+    beta = combine(
+        lambda b, old, new: b * _power(old, powers[0]) * _power(new, powers[1]),
+        rule.numbers["momentum"], _previous(rule.schedule), rule.schedule,
+    )  # fmt: skip
     return rule.by(
-        "momentum_t = momentum · a_(t−1)/a_t, or its inverse (row b7)",
+        f"momentum_t = momentum · {'a_(t−1)/a_t' if inside else 'a_t/a_(t−1)'} (row b7)",
         numbers={**moved, "momentum": beta},
-    )
+    ).while_there_are_steps("remembers the gradient", first=not inside)
 
 
 def _previous(value: NumberOrSchedule) -> NumberOrSchedule:
@@ -274,24 +312,31 @@ def _coupled(rule: Rule, source: Convention, target: Convention) -> Rule:
             ),
         )  # fmt: skip
     inside, beta = rule.numbers["learning_rate_in_buffer"], rule.numbers["momentum"]
-    removed, rate = rule.removed(), rule.rate()
-
-    def before(step: Any) -> Any:
-        return jnp.where(step > 0, _at(_previous(removed), step), 0.0)
+    removed, schedule = rule.removed(), rule.schedule
+    rule = rule.in_unit(LEARNING_RATE)
+    per_rate = rule.weight_decay
 
     def penalty(step: Any) -> Any:
-        past = _at(rate, step) if inside else _at(_previous(rate), step)
-        return _at(removed, step) / _at(rate, step) - _at(beta, step) * before(step) / past
+        # With the rate inside, what the step before removed counts in the rate of now.
+        past = _at(_previous(per_rate), step)
+        if inside:
+            past = past * _at(_previous(schedule), step) * _power(_at(schedule, step), -1)
+        return _at(per_rate, step) - jnp.where(step > 0, _at(beta, step) * past, 0.0)
 
-    return rule.by(
+    def momentum(step: Any) -> Any:
+        return _at(beta, step) * (1 - jnp.where(step > 0, _at(_previous(removed), step), 0.0))
+
+    rule = rule.by(
         "λ'_t = d_t/a_t − momentum · d_(t−1)/a, a of "
         + ("now" if inside else "then")
         + "; momentum'_t = momentum (1 − d_(t−1)) (rows b3, b4)",
         form="coupled",
         unit=PER_STEP,
         weight_decay=penalty,
-        numbers=rule.with_numbers(momentum=lambda step: _at(beta, step) * (1 - before(step))),
+        numbers=rule.with_numbers(momentum=momentum),
     )
+    varies = inside and callable(schedule)
+    return rule.while_there_are_steps("moves on", first=False) if varies else rule
 
 
 def _at(value: NumberOrSchedule, step: Any) -> Any:
@@ -327,6 +372,12 @@ def _decoupled(rule: Rule, source: Convention, target: Convention) -> Rule:
 
 
 def _unit(rule: Rule, source: Convention, target: Convention) -> Rule:
+    for convention in (source, target):
+        if convention.also:
+            rule = rule.lacks(
+                f"What {convention.name} has besides d, {convention.also}",
+                "The number is carried, and this is not.",
+            )
     own = [c for c in (source, target) if c.unit is None and c.form != "coupled"]
     if target.unit is None or own:
         return rule.lacks(
@@ -340,7 +391,7 @@ _PARTS = {
     ("eps_placement", "after"): "ε, which is added after the bias correction",
     ("eps_placement", "before"): "ε, which is added before the bias correction",
 }
-_SAME_WITHOUT_EPS = {"after", "before"}, {"pytorch", "keras"}
+_PLACES_OF_EPS = ("eps_placement", "eps_in_max", "eps_in_sqrt", "variant")
 
 
 def _numbers(rule: Rule, target: Convention) -> Rule:
@@ -377,9 +428,13 @@ def _numbers(rule: Rule, target: Convention) -> Rule:
             pass  # There is no buffer to look ahead in.
         elif name == "learning_rate_in_buffer":
             pass  # `_buffer` has.
-        elif {value, has} in _SAME_WITHOUT_EPS and all(
-            _is(rule.numbers[eps], 0.0) for eps in ("eps", "eps_root")
+        elif (
+            name in _PLACES_OF_EPS
+            and all(_is(rule.numbers.get(eps, 0.0), 0.0) for eps in ("eps", "eps_root"))
+            and (name != "variant" or {value, has} == {"pytorch", "keras"})
         ):
+            pass
+        elif name == "nesterov" and _is(rule.numbers.get("b1"), 0.0):
             pass
         else:
             part = _PARTS.get((name, value), f"{name}={value!r}")

@@ -29,7 +29,7 @@ def _keras(
     return Convention(
         name=f"keras.{name}", direction=direction, form=form, unit=unit,
         arguments={"learning_rate": "learning_rate", "weight_decay": "weight_decay", **numbers},
-        defaults={**_BASE, **defaults}, inert=("name", "loss_scale_factor"),
+        defaults={**_BASE, **defaults}, inert=("name",),
         reference="`learning_rate`, or its schedule's peak",
         note=f"{note} {_ALL_DECAY}".strip(), source=_RUN, **about,
     )  # fmt: skip

@@ -193,7 +193,7 @@ _TIMM_ADAMW = (
 # optimi
 
 _OPTIMI = "optimi/*.py, run in tests/libraries with torch-optimi 0.3.3"
-_OPTIMI_INERT = ("kahan_sum", "foreach", "triton", "gradient_release")
+_OPTIMI_INERT = ("foreach", "triton", "gradient_release")
 _OPTIMI_ADAM = {"betas": (0.9, 0.99), "weight_decay": 0, "eps": 1e-6}
 _MAX_LR: dict[str, Any] = {
     "unit": PAPER, "reference": "`max_lr`, or `lr` as it was when the optimizer was built",
@@ -282,6 +282,7 @@ _OPTIMI_RECORDS = (
     *_optimi(
         "Ranger", "own", {**_ADAM, "k": "k", "alpha": "alpha"},
         {**_OPTIMI_ADAM, "k": 6, "alpha": 0.5}, note=_LOOKAHEAD,
+        also="the slow weights of the look-ahead, which follow by a part alpha every k steps",
     ),
     *_stable(),
 )  # fmt: skip
@@ -439,7 +440,15 @@ _FREE = {
     "warmup_steps": "warmup_steps", "r": "r", "weight_lr_power": "weight_lr_power",
 }  # fmt: skip
 _FREE_DEFAULTS = {"weight_decay": 0, "warmup_steps": 0, "r": 0.0, "weight_lr_power": 2.0}
+_AVERAGED = "the average of the weights, which decays later than what it averages"
 _SMALL_RECORDS = (
+    Convention(
+        name="schedulefree.AdamCPlus", direction="own", form="parallel", unit=SQUARED,
+        arguments={"lr": "learning_rate", "weight_decay": "weight_decay"},
+        defaults={"weight_decay": 0}, also=_AVERAGED,
+        note="The decay is of the weights y, and acts on z. The release 1.4.1 has no such optimizer.",
+        source="the project's notes, not read here",
+    ),
     *(
         Convention(
             name="lion_pytorch.Lion", options={"decoupled_weight_decay": decoupled},
@@ -454,7 +463,7 @@ _SMALL_RECORDS = (
         Convention(
             name=f"schedulefree.{name}", direction="own", form="parallel", unit=LEARNING_RATE,
             arguments={**arguments, **_FREE}, defaults={**defaults, **_FREE_DEFAULTS},
-            inert=("foreach",), note=_SCHEDULE_FREE,
+            inert=("foreach",), note=_SCHEDULE_FREE, also=_AVERAGED,
             source="schedulefree/*.py, run in tests/libraries with 1.4.1",
         )
         for name, arguments, defaults in (
@@ -477,9 +486,7 @@ _BITS = (
     "In float32; the variants with 8 bits and in pages have the same decay. `device` stands for the "
     "device of the parameters, and is no argument."
 )
-_BNB_INERT = (
-    "optim_bits", "args", "min_8bit_size", "is_paged", "amsgrad",
-)  # fmt: skip
+_BNB_INERT = ("args", "min_8bit_size", "is_paged")
 _BNB_SOURCE = {
     "cuda": "csrc/cuda/optimizers.cu, read on GitHub",
     "cpu": "bitsandbytes/backends/cpu/ops.py, run in tests/libraries with 0.50.2",
@@ -530,7 +537,7 @@ _TORCHAO_RECORDS = tuple(
             **_ADAM_DEFAULTS, "weight_decay": 1e-2 if "AdamW" in name else 0, "amsgrad": False,
         },
         fixed={"variant": "pytorch"} if amsgrad else {},
-        inert=("block_size", "bf16_stochastic_round"), note=_TORCHAO_NOTE,
+        inert=("block_size",), note=_TORCHAO_NOTE,
         source="torchao/optim/adam.py, run in tests/libraries with 0.18.0",
     )
     for name in ("AdamW8bit", "AdamW4bit", "AdamWFp8", "_AdamW", "Adam8bit", "Adam4bit", "AdamFp8")
@@ -581,11 +588,14 @@ _FUSED_RECORDS = (
 
 _HEAVYBALL: dict[str, Any] = {
     "direction": "floored_adam", "form": "parallel", "arguments": _ADAM,
-    "inert": ("multi_tensor", "storage_dtype", "compile_step", "promote"),
+    "inert": ("multi_tensor", "compile_step"),
     "source": "heavyball/chainable.py and utils.py, run in tests/libraries with 3.2.1",
 }  # fmt: skip
 _HEAVYBALL_DEFAULTS = {"lr": 0.0025, "betas": (0.9, 0.99), "eps": 1e-8, "weight_decay": 0}
-_FLOAT32 = "ε is the least that √v̂ may be, and is not added to it. Arithmetic in float32."
+_FLOAT32 = (
+    "ε is the least that √v̂ may be, and is not added to it. Arithmetic in float32. With caution=True only "
+    "coordinates whose step goes towards zero decay, which is not known here."
+)
 _HEAVYBALL_RECORDS = (
     Convention(
         name="heavyball.AdamW", unit=LEARNING_RATE, defaults=_HEAVYBALL_DEFAULTS, note=_FLOAT32,
@@ -636,6 +646,7 @@ _MODDED_RECORDS = tuple(
         arguments={**_RATES, "wd_mul": "wd_mul", "lr_mul": "lr_mul"},
         defaults={"weight_decay": decay, "wd_mul": 1.0, "lr_mul": 1.0},
         normalizer=factor, normalizer_arguments=("lr_mul", "wd_mul"), note=note,
+        also="a gate: a coordinate decays only where the step goes towards zero",
         source="class NorMuonAndAdam of train_gpt.py, read on GitHub; the default of the project's "
         "notes",
     )

@@ -4,12 +4,15 @@ import numpy as np
 
 
 def coefficients(values, measure_every, *, initial=0.1, factor=10.0, delay=0.1):
-    """Give the coefficient of every step; `values` has the loss without penalty of each."""
+    """Give the coefficient of every step; `values` has the loss without penalty of each.
+
+    Beside their code, a loss that is not a number is not measured.
+    """
     coefficient, start = initial, 0
     measured, best = [], None
     path = []
     for step, value in enumerate(values):
-        if step % measure_every == 0:
+        if step % measure_every == 0 and not np.isnan(value):
             measured.append(value)
             rested = step > delay / coefficient + start
             if rested and len(measured) > 2 and best <= measured[-1] and best <= measured[-2]:

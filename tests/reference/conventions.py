@@ -49,7 +49,8 @@ def momentum(g, state, a, t, h):
     damping = beta if h["dampening"] == "momentum" else h["dampening"]
     g = a * g if h["learning_rate_in_buffer"] else g
     outside = 1.0 if h["learning_rate_in_buffer"] else a
-    if not beta:
+    if not beta:  # Nothing to dampen; the buffer holds this gradient alone.
+        state["m"] = g
         return outside * g
     share = 1 - damping if t > 1 or h["dampen_first"] else 1.0
     state["m"] = beta * state["m"] + share * g
