@@ -170,10 +170,11 @@ def _optax_step(name: str) -> Callable[[Mapping[str, Any]], optax.GradientTransf
 def _momentum(numbers: Mapping[str, Any]) -> optax.GradientTransformation:
     """The buffer of SGD, with dampening."""
     beta, damping = numbers["momentum"], numbers["dampening"]
-    if _check.concrete(beta) == 0:
+    # A Python 0 is how PyTorch says None. An array may be another number in the next call.
+    if isinstance(beta, (int, float)) and beta == 0:
         return optax.identity()
     buffer = trace(beta, numbers["nesterov"], None)
-    if _check.concrete(damping) == 0:
+    if isinstance(damping, (int, float)) and damping == 0:
         return buffer
     first = 1.0 - damping if numbers["dampen_first"] else 1.0
     damped = scale_by_schedule(lambda step: jnp.where(step == 0, first, 1.0 - damping))

@@ -51,8 +51,8 @@ def scale_by_adam(
         nesterov: look ahead by one step of the first moment (Dozat 2016), as in Optax.
         nu_dtype: dtype of the stored second moment; the parameters' if None.
         eps_placement: `"after"` adds `eps` to the bias-corrected root (the paper's Algorithm 2,
-            PyTorch, Optax); `"before"` adds it to $\sqrt{v}$, and then corrects: Kingma's eps-hat
-            (TensorFlow, Keras, the paper's Lua code), a larger eps in the first steps.
+            PyTorch, Optax); `"before"` adds it to $\sqrt{v + \text{eps\_root}}$, and then corrects:
+            Kingma's eps-hat (TensorFlow, Keras, the paper's Lua code), a larger eps in the first steps.
 
     Returns:
         A transformation with state `optax.ScaleByAdamState(count, mu, nu)`, 8 bytes a float32

@@ -544,7 +544,7 @@ def _rest(there: set[bool], rest: str, group: str) -> str:
 _SUFFIX = r"_?\d*d?(_(?!\w*(proj|linear|dense|kernel|matrix))\w*)?"
 _BIAS = (
     r"(?-i:b([a-z]|_?\d+|qkv|kv|ih|hh|in|out|up|down|gate|_\w+)?)|"
-    r"(?!\w*lora)(\w*_)?(fc|ffn?|mlp|attn|conv|dense|linear|proj|qkv|head|hidden|in|out|up|down)\d*_b|"
+    r"(\w*_)?(fc|ffn?|mlp|attn|conv|dense|linear|proj|qkv|head|hidden|in|out|up|down)\d*_b|"
     rf"betas?_?\d*|offsets?|shifts?|(\w*_)?bias(es)?{_SUFFIX}"
 )
 _NORM_LAYER = rf"(\w*norm(ali[sz]ation)?|(\w*_)?(ln|bn|gn|rms)|lnf){_SUFFIX}"
@@ -615,6 +615,7 @@ def decided_by_rank(mask: Mask, params: Params) -> list[str]:
     return [
         path
         for path in on
-        if _stacked_axes(preset, path) is None
+        if path  # A bare array is no layer among others.
+        and _stacked_axes(preset, path) is None
         and (not _ON.fullmatch(_name(path)) or sites[path] in vectors)
     ]

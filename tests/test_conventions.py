@@ -399,6 +399,10 @@ def test_momentum_and_dampening_may_be_traced():
 
     steps = jax.vmap(second_step)(jnp.array([0.5, 0.5, 0.0]), jnp.array([0.0, 0.25, 0.0]))
     np.testing.assert_array_equal(steps, [1.5, 1.25, 1.0])
+    tx = optax.inject_hyperparams(
+        lambda lr, momentum: dwd.like("pytorch.SGD", lr=lr, momentum=momentum)
+    )(lr=1.0, momentum=0.0)
+    jax.jit(tx.update)(theta, tx.init(theta), theta)
 
 
 def test_records_are_whole():

@@ -127,6 +127,10 @@ def test_leaves_that_a_preset_decides_by_rank_alone_are_told(mask, by_rank):
     ]
 
 
+def test_a_bare_array_is_in_no_doubt():
+    assert dwd.describe_decay(jnp.ones((2, 2)), masks.matrices()).by_rank == ()
+
+
 def test_of_many_leaves_by_rank_eight_are_listed():
     params = {f"odd_{i}": jnp.ones((2, 2)) for i in range(9)}
     table = dwd.describe_decay(params, masks.matrices())

@@ -113,8 +113,8 @@ def convert(
     asked = candidates(name, given)
     if terms.convention in asked:
         return Conversion(
-            terms.convention, terms.given, terms.convention, terms.given, schedule, decay_per_step(terms),
-            ("nothing: it is the same",),
+            terms.convention, terms.given, terms.convention, terms.given, schedule,
+            decay_per_step(terms), ("nothing: it is the same",),
         )  # fmt: skip
     if name not in [convention.name for convention in asked]:
         asked = _of_library(name, asked, given, terms)

@@ -74,8 +74,8 @@ class Rule(NamedTuple):
         alpha, eta = self.learning_rate, self.schedule if j else 1.0
         if i < 0 and _is(alpha, 0.0):
             raise ValueError(
-                "the base learning rate is 0, and a decay that is multiplied by it cannot be made of one "
-                "that is not: pass the rate that the schedule multiplies."
+                "the base learning rate is 0, and a decay that is multiplied by it cannot be made of "
+                "one that is not: pass the rate that the schedule multiplies."
             )
         factors = " ".join(x if n == 1 else f"{x}^{n:g}" for x, n in (("A", i), ("η_t", j)) if n)
         rule = self.by(
@@ -92,8 +92,8 @@ class Rule(NamedTuple):
         if first and _starts_from_zero(self.schedule):
             return self.lacks(
                 "The first step, where the schedule is 0",
-                f"The source {does} there, and the target does not. Nearest is to leave it out: the more "
-                "steps of 0, the more is lost.",
+                f"The source {does} there, and the target does not. Nearest is to leave it out: the "
+                "more steps of 0, the more is lost.",
             )
         return self._replace(needs_steps=True)
 
@@ -150,7 +150,7 @@ def carry(rule: Rule, source: Convention, target: Convention) -> Rule:
 
 def is_plain_sgd(direction: str, numbers: Mapping[str, Any]) -> bool:
     """Whether the step is the gradient itself."""
-    return direction == "momentum" and _is(numbers["momentum"], 0.0)
+    return direction == "momentum" and _is(numbers.get("momentum"), 0.0)
 
 
 def _is(value: Any, expected: Any) -> bool:
@@ -391,7 +391,7 @@ _PARTS = {
     ("eps_placement", "after"): "ε, which is added after the bias correction",
     ("eps_placement", "before"): "ε, which is added before the bias correction",
 }
-_PLACES_OF_EPS = ("eps_placement", "eps_in_max", "eps_in_sqrt", "variant")
+_PLACES_OF_EPS = ("eps_placement", "eps_in_max", "eps_in_sqrt")
 
 
 def _numbers(rule: Rule, target: Convention) -> Rule:
@@ -422,21 +422,7 @@ def _numbers(rule: Rule, target: Convention) -> Rule:
                     "There it weighs 1/(1 − dampening) times as much, and the difference fades as "
                     "momentum^t.",
                 )
-        elif name == "dampen_first":
-            pass  # It says something of dampening alone, which is seen to.
-        elif name == "nesterov" and _is(rule.numbers.get("momentum"), 0.0):
-            pass  # There is no buffer to look ahead in.
-        elif name == "learning_rate_in_buffer":
-            pass  # `_buffer` has.
-        elif (
-            name in _PLACES_OF_EPS
-            and all(_is(rule.numbers.get(eps, 0.0), 0.0) for eps in ("eps", "eps_root"))
-            and (name != "variant" or {value, has} == {"pytorch", "keras"})
-        ):
-            pass
-        elif name == "nesterov" and _is(rule.numbers.get("b1"), 0.0):
-            pass
-        else:
+        elif not _makes_no_difference(name, value, has, rule.numbers):
             part = _PARTS.get((name, value), f"{name}={value!r}")
             rule = rule.lacks(part, _cost(name, rule.numbers, has))
     if "weight_decay" not in settable and not _is(rule.weight_decay, 0.0):
@@ -445,6 +431,16 @@ def _numbers(rule: Rule, target: Convention) -> Rule:
         )
     return rule._replace(numbers={**rule.numbers, **{
         k: v for k, v in target.numbers.items() if k not in settable}})  # fmt: skip
+
+
+def _makes_no_difference(name: str, value: Any, has: Any, numbers: Mapping[str, Any]) -> bool:
+    """Whether another value of a number is the same step all the same, or carried elsewhere."""
+    if name in ("dampen_first", "learning_rate_in_buffer"):  # `_dampening` and `_buffer` have.
+        return True
+    if name == "nesterov":  # Without a moment there is nothing to look ahead in.
+        return is_plain_sgd("momentum", numbers) or _is(numbers.get("b1"), 0.0)
+    alike = name in _PLACES_OF_EPS or {value, has} == {"pytorch", "keras"}
+    return alike and all(_is(numbers.get(eps, 0.0), 0.0) for eps in ("eps", "eps_root"))
 
 
 def _cost(name: str, numbers: Mapping[str, Any], has: Any) -> str:

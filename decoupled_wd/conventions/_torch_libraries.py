@@ -593,8 +593,8 @@ _HEAVYBALL: dict[str, Any] = {
 }  # fmt: skip
 _HEAVYBALL_DEFAULTS = {"lr": 0.0025, "betas": (0.9, 0.99), "eps": 1e-8, "weight_decay": 0}
 _FLOAT32 = (
-    "ε is the least that √v̂ may be, and is not added to it. Arithmetic in float32. With caution=True only "
-    "coordinates whose step goes towards zero decay, which is not known here."
+    "ε is the least that √v̂ may be, and is not added to it. Arithmetic in float32. With "
+    "cautious_weight_decay only coordinates whose step goes towards zero decay: not known here."
 )
 _HEAVYBALL_RECORDS = (
     Convention(

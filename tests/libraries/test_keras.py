@@ -20,7 +20,7 @@ if keras.backend.backend() != "jax":
 RECORDS = [c for c in CONVENTIONS if c.library == "keras"]
 NOT_HERE = {
     "clipnorm", "clipvalue", "global_clipnorm", "use_ema", "ema_momentum", "ema_overwrite_frequency",
-    "gradient_accumulation_steps", "kwargs",
+    "gradient_accumulation_steps", "loss_scale_factor", "kwargs",
 }  # fmt: skip
 """What any optimizer of Keras does with gradients before, or with weights after its step."""
 RATES = {"learning_rate": 0.01, "weight_decay": 0.1}
