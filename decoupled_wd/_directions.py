@@ -71,9 +71,12 @@ def scale_by_adamax(
 
     def leaf(g: jax.Array, m: jax.Array, n: jax.Array, t: Any) -> tuple[jax.Array, ...]:
         m, size = _moments.moving_average(g, m, b1), jnp.abs(g)
-        inside, beside = (_tree.like(eps, size), 0.0) if eps_in_max else (0.0, _tree.like(eps, size))
-        n = jnp.maximum(_tree.like(b2, size) * _moments.real_part(n), size + inside)
-        return m / _correction(b1, t, m) / _tree.cast(n + beside, m.dtype), m, n
+        least = _tree.like(eps, size)
+        n = jnp.maximum(
+            _tree.like(b2, size) * _moments.real_part(n), size + least if eps_in_max else size
+        )
+        largest = n if eps_in_max else n + least
+        return m / _correction(b1, t, m) / _tree.cast(largest, m.dtype), m, n
 
     return _with_two_moments(b1, b2, leaf)
 

@@ -54,7 +54,8 @@ def lazy_decay(weight_decay: NumberOrSchedule, mask: Mask = None) -> optax.Gradi
     Raises:
         TypeError: `weight_decay` is neither number nor callable or has 16 bits, `mask` is a scalar,
             complex parameters have real updates.
-        ValueError: `weight_decay` is negative, or 1 or more; trees differ, or the mask leaves nothing to decay.
+        ValueError: `weight_decay` is negative, or 1 or more; trees differ, or the mask leaves nothing
+            to decay.
 
     Example:
         Row 0 has a gradient in the second step only, and halves twice there; row 1 in each:
@@ -76,9 +77,10 @@ def lazy_decay(weight_decay: NumberOrSchedule, mask: Mask = None) -> optax.Gradi
     removed = _check.concrete(weight_decay)
     if removed is not None and removed >= 1:
         raise ValueError(
-            f"`weight_decay` is {removed:g}, which removes {removed:.2%} of every decayed weight per step. "
-            "If the number comes from elsewhere: optax.adamw, torch.optim.AdamW and Keras multiply it by "
-            "the learning rate, and here it is per step; pass weight_decay * learning_rate."
+            f"`weight_decay` is {removed:g}, which removes {removed:.2%} of every decayed weight per "
+            "step. If the number comes from elsewhere: optax.adamw, torch.optim.AdamW and Keras "
+            "multiply it by the learning rate, and here it is per step; pass weight_decay * "
+            "learning_rate."
         )
     masks.check_mask(mask)
 

@@ -57,6 +57,8 @@ EXTRA = {
     "contrib.momo_adam": {"value": 1e6},
 }
 """What `update` needs beside the parameters."""
+NAN_UNDER_WARMUP = ("contrib.dadapt_adamw", "contrib.prodigy")
+"""They divide by what a first step of rate 0 leaves 0."""
 
 
 def paths(*makes, extra):
@@ -132,8 +134,10 @@ def test_like_is_optax(name):
             lambda eta: alias(name)(learning_rate=lambda step: rate * eta(step), **given),
             extra=EXTRA.get(name, {}),
         )
-    assert np.all(np.isfinite(theirs))
-    assert np.max(np.abs(ours - theirs)) <= RELATIVE["reference"] * np.max(np.abs(theirs))
+    finite = {eta: np.all(np.isfinite(path)) for eta, path in zip(SCHEDULES, theirs, strict=True)}
+    assert [eta for eta in SCHEDULES if not finite[eta]] == ["warmup"] * (name in NAN_UNDER_WARMUP)
+    bound = RELATIVE["reference"] * np.nanmax(np.abs(theirs))
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=bound)
 
 
 def corrections(t):

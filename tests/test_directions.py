@@ -86,8 +86,8 @@ def built_here():
 
 
 WORDS = {
-    **NUMBERS, "learning_rate": 0.01, "weight_decay": 0.1, "momentum": 0.7, "dampening": 0.3, "decay": 0.9,
-    "lr_decay": 0.1, "rho": 0.9, "eps_root": 1e-9,
+    **NUMBERS, "learning_rate": 0.01, "weight_decay": 0.1, "momentum": 0.7, "dampening": 0.3,
+    "decay": 0.9, "lr_decay": 0.1, "rho": 0.9, "eps_root": 1e-9,
 }  # fmt: skip
 
 

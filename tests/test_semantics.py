@@ -51,7 +51,10 @@ def test_the_page_and_the_tests_name_each_other():
         set(re.findall(r"^def test_(\w+)", text, re.MULTILINE))
         for text in (
             Path(__file__).read_text(),
-            "".join((folder / f"test_{x}.py").read_text() for x in ("contract", "masks", "lazy")),
+            "".join(
+                (folder / f"test_{x}.py").read_text()
+                for x in ("contract", "masks", "lazy", "auto_l2")
+            ),
         )
     )
     assert own - named == {

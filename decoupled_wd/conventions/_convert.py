@@ -111,6 +111,7 @@ def convert(
         )
     name, given = parse(target)
     asked = candidates(name, given)
+    asked = [c for c in asked if set(given) <= {*c.options, *c.normalizer_arguments}] or asked
     if terms.convention in asked:
         return Conversion(
             terms.convention, terms.given, terms.convention, terms.given, schedule,
@@ -129,7 +130,6 @@ def _of_library(
 ) -> list[Convention]:
     """The optimizers of a library that may be meant: those that step as the source does."""
     direction = terms.convention.direction
-    asked = [c for c in asked if set(given) <= {*c.options, *c.normalizer_arguments}] or asked
     alike = [c for c in asked if c.direction == direction and direction != "own"]
     if not alike:
         names = ", ".join(sorted({c.name for c in asked}))

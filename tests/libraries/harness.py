@@ -26,8 +26,12 @@ SCHEDULES = {
     "cosine": 0.55 + 0.45 * np.cos(np.pi * np.arange(STEPS) / STEPS),
     # From step to step up and down, which shows where the rate stands beside a buffer.
     "jumps": np.where(np.arange(STEPS) % 3 == 1, 0.2, 1.0),
+    "warmup": np.minimum(np.arange(STEPS) / 8, 1.0),
+    "zeros": np.where(np.arange(STEPS) // 10 == 2, 0.0, 1.0),
 }
-"""Multipliers of the learning rate, all 1 at the first step."""
+"""Multipliers of the learning rate; the first three are 1 at the first step and never 0."""
+CONVERTIBLE = ("constant", "cosine", "jumps")
+"""Those for which conversions are compared."""
 
 
 def multiplier(eta: np.ndarray) -> Callable[[Any], Any] | None:

@@ -10,7 +10,7 @@ import pytest
 
 import decoupled_wd as dwd
 from decoupled_wd.conventions import CONVENTIONS
-from tests.libraries.harness import GRADIENTS, SCHEDULES, STEPS, THETA0, deviation
+from tests.libraries.harness import CONVERTIBLE, GRADIENTS, SCHEDULES, STEPS, THETA0, deviation
 from tests.tolerances import RELATIVE
 
 keras = pytest.importorskip("keras")
@@ -178,6 +178,46 @@ def test_schedule_frees_decay_neither_reaches_its_iterate_nor_warms_up():
         np.testing.assert_allclose(theirs[t - 1], y, rtol=RELATIVE["reference"])
 
 
+# Keras' own schedules, and the multipliers that are theirs
+
+
+THEIRS = keras.optimizers.schedules
+SCHEDULES_OF_KERAS = {
+    "CosineDecayRestarts": (
+        lambda: THEIRS.CosineDecayRestarts(0.01, 7, t_mul=2.0),
+        dwd.cosine_warm_restarts_schedule(7, 2),
+    ),
+    "CosineDecay": (lambda: THEIRS.CosineDecay(0.01, 40), optax.cosine_decay_schedule(1.0, 40)),
+    "CosineDecay, a warm-up from 0": (
+        lambda: THEIRS.CosineDecay(0.0, 40, warmup_target=0.01, warmup_steps=8),
+        optax.warmup_cosine_decay_schedule(0.0, 1.0, 8, 48),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SCHEDULES_OF_KERAS)
+def test_a_schedule_of_keras_is_the_schedule_of_like(name):
+    make_theirs, schedule = SCHEDULES_OF_KERAS[name]
+    theirs = make_theirs()
+    adamw = keras.optimizers.AdamW(theirs, weight_decay=RATES["weight_decay"])
+    (path,), _ = keras_paths(adamw, theirs, GRADIENTS, THETA0, ETAS[:1])
+    ours = our_paths(lambda eta: dwd.like("keras.AdamW", schedule=schedule, **RATES))[0]
+    # Keras computes its schedules in float32.
+    assert deviation(ours, np.asarray(path)) <= RELATIVE["a float32 rate"]
+
+
+def test_restarts_of_keras_come_one_step_late_after_cycles_that_grow_by_7():
+    """Defect: the floor of a float32 logarithm that is below the integer; XLA compiled it is not."""
+    keras.config.set_floatx("float32")
+    with jax.enable_x64(False):
+        theirs = THEIRS.CosineDecayRestarts(1.0, 1, t_mul=7.0)
+        steps = [1, 8, 57, 58]
+        eager = np.array([float(theirs(step)) for step in steps])
+        ours = dwd.cosine_warm_restarts_schedule(1, 7)(jnp.array(steps))
+    np.testing.assert_allclose(eager[[0, 1, 3]], ours[np.array([0, 1, 3])], atol=1e-5)
+    assert (eager[2], ours[2]) == (0, 1)
+
+
 # Exclusions and clipping
 
 
@@ -303,7 +343,7 @@ CONVERSIONS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("schedule", CONVERTIBLE)
 @pytest.mark.parametrize("case", CONVERSIONS)
 def test_a_conversion_to_pytorch_gives_the_same_path(case, schedule, torch):
     name, changes, target = CONVERSIONS[case]

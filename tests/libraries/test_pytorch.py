@@ -93,6 +93,41 @@ def test_nadam_keeps_the_product_of_its_momenta_in_float32_for_float64_parameter
     assert RELATIVE["reference"] < gap < RELATIVE["a float32 rate"]
 
 
+# PyTorch's own schedulers, and the multipliers that are theirs
+
+
+SCHEDULERS = {
+    "CosineAnnealingWarmRestarts": (
+        lambda optimizer: torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(optimizer, 7, 2),
+        dwd.cosine_warm_restarts_schedule(7, 2),
+    ),
+    "LambdaLR, a warm-up from 0": (
+        lambda optimizer: torch.optim.lr_scheduler.LambdaLR(optimizer, lambda t: min(t / 8, 1)),
+        lambda step: jnp.minimum(step / 8, 1),
+    ),
+    "CosineAnnealingLR": (
+        lambda optimizer: torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS),
+        optax.cosine_decay_schedule(1.0, STEPS),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_a_scheduler_of_pytorch_is_the_schedule_of_like(name):
+    make, schedule = SCHEDULERS[name]
+    call = {"lr": RATE, "weight_decay": 0.3}
+    theta = torch.nn.Parameter(torch.tensor(THETA0))
+    adamw = torch.optim.AdamW([theta], **call)
+    scheduler, theirs = make(adamw), []
+    for gradient in GRADIENTS:
+        theta.grad = torch.tensor(gradient)
+        adamw.step()
+        scheduler.step()
+        theirs.append(theta.detach().numpy().copy())
+    ours = our_path(lambda: dwd.like("pytorch.AdamW", schedule=schedule, **call))
+    assert_same_path(ours, np.stack(theirs))
+
+
 # What one would take for PyTorch's rule, and is another.
 
 
