@@ -300,6 +300,14 @@ def test_bad_input_is_refused_in_sentences(make, case):
         # Constants, though an L2 penalty that varies from step to step is exact too.
         ("keras.SGD", "paper", {"momentum": 0.9, "weight_decay": 5e-3}, "paper.SGDW"),
         ("lion_pytorch.Lion", "decoupled_wd", {}, "decoupled_wd.lionw"),
+        # An option leaves out the records that do not have it.
+        ("pytorch.AdamW", "decoupled_wd(coupling='schedule')", {}, "decoupled_wd.adamw"),
+        (
+            "lion_pytorch.Lion",
+            "pytorch_optimizer.Lion(fixed_decay=True)",
+            {},
+            "pytorch_optimizer.Lion",
+        ),
     ],
 )
 def test_of_a_library_the_plainest_optimizer_is_chosen(source, target, arguments, chosen):
