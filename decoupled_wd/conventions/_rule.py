@@ -286,13 +286,18 @@ def _to_form(rule: Rule, form: Form) -> Rule:
     return rule._replace(weight_decay=decay).stretched(grown, text, form=form)
 
 
+_NO_MAP = (
+    "Inside an adaptive step no coefficient of the one is the other (row N1): the best leaves an rms of "
+    "3 % of the weights in 60 steps of the catalogue's regression; `equivalence.fit` measures yours."
+)
+
+
 def _coupled(rule: Rule, source: Convention, target: Convention) -> Rule:
     """Decoupled decay as an L2 penalty."""
     if (source.direction, target.direction) != ("momentum", "momentum"):
         return rule.lacks(
             "Decoupled decay, where the target adds an L2 penalty to the gradient",
-            "No coefficient of a penalty comes close inside an adaptive step (row N1); "
-            "`equivalence.fit` measures how far off the best is. Nearest is none: 0.",
+            f"{_NO_MAP} Nearest is none: 0.",
             form="coupled",
             weight_decay=0.0,
         )
@@ -348,8 +353,7 @@ def _decoupled(rule: Rule, source: Convention, target: Convention) -> Rule:
     if source.direction != "momentum":
         return rule.lacks(
             "The L2 penalty inside the gradient, where the target's decay is decoupled",
-            "No decay comes close to a penalty inside an adaptive step (row N1); `equivalence.fit` "
-            "measures how far off the best is. Nearest is none: 0.",
+            f"{_NO_MAP} Nearest is none: 0.",
             form=target.form,
             unit=LEARNING_RATE,
             weight_decay=0.0,
