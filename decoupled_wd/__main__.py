@@ -61,8 +61,8 @@ def _explain(names: list[str]) -> int:
 def _convert(source: str | None, target: str | None, rest: list[str]) -> int:
     """Print a conversion, or all conventions."""
     if source is None and target is None:
-        for title, formula in conventions.formulas():
-            print(f"{title:50} {formula}")
+        for convention in conventions.CONVENTIONS:
+            print(f"{convention.title:50} {convention.formula()}")
         return 0
     if source is None or target is None:
         print("Both --from and --to are needed, or neither to list all.", file=sys.stderr)

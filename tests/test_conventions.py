@@ -417,7 +417,7 @@ def test_records_are_whole():
     titles = [c.title for c in CONVENTIONS]
     assert len(titles) == len(set(titles))
     for c in CONVENTIONS:
-        words = {w for x in c.arguments.values() for w in ([x] if isinstance(x, str) else x)}
+        words = c.settable
         assert "learning_rate" in words | set(c.fixed), c.title
         assert c.source, c.title
         assert set(c.options) <= set(c.defaults), f"{c.title} has options without defaults"

@@ -7,7 +7,6 @@ from typing import Any
 
 from decoupled_wd import _check, hyperparams
 from decoupled_wd._typing import NumberOrSchedule
-from decoupled_wd.conventions._catalogue import CONVENTIONS
 from decoupled_wd.conventions._read import Terms, candidates, combine, parse, read, shift, words
 from decoupled_wd.conventions._record import LEARNING_RATE, PER_STEP, Convention
 from decoupled_wd.conventions._rule import Missing, Rule, carry, is_plain_sgd
@@ -154,11 +153,6 @@ def _strangeness(conversion: Conversion) -> tuple[Any, ...]:
         last[0] != last[1],
         len(conversion.maps),
     )
-
-
-def formulas() -> list[tuple[str, str]]:
-    """The title and the update of every convention."""
-    return [(convention.title, convention.formula()) for convention in CONVENTIONS]
 
 
 def call(convention: Convention, arguments: Mapping[str, Any]) -> str:

@@ -215,6 +215,12 @@ class Convention:
         return f"{self.name}({options})" if options else self.name
 
     @property
+    def settable(self) -> set[str]:
+        """This library's words for what its arguments set."""
+        words = self.arguments.values()
+        return {word for x in words for word in ([x] if isinstance(x, str) else x)}
+
+    @property
     def numbers(self) -> dict[str, Any]:
         """The numbers of the direction, where no argument sets them."""
         defaults = DIRECTIONS[self.direction].defaults if self.direction in DIRECTIONS else {}

@@ -62,10 +62,6 @@ class Rule(NamedTuple):
         eta = self.schedule if j else 1.0
         return combine(lambda w, e: w * alpha**i * e**j, self.weight_decay, eta)
 
-    def rate(self) -> NumberOrSchedule:
-        """a_t = A eta_t."""
-        return combine(lambda eta: self.learning_rate * eta, self.schedule)
-
     def in_unit(self, unit: Unit) -> "Rule":
         """The same decay, in another unit."""
         i, j = self.unit.rate - unit.rate, self.unit.schedule - unit.schedule
@@ -197,9 +193,11 @@ def _dampens_alike(source: Convention, target: Convention) -> bool:
     """Whether the buffer is carried as it is, dampening included."""
 
     def buffer(convention: Convention) -> tuple[Any, ...]:
-        words, has = set(convention.arguments.values()), convention.numbers
-        dampening = "any" if "dampening" in words else has["dampening"]
-        inside = "any" if "learning_rate_in_buffer" in words else has["learning_rate_in_buffer"]
+        settable, has = convention.settable, convention.numbers
+        dampening, inside = (
+            "any" if word in settable else has[word]
+            for word in ("dampening", "learning_rate_in_buffer")
+        )
         return dampening, inside, has["dampen_first"], convention.form == "coupled"
 
     return source.direction == target.direction and buffer(source) == buffer(target)
@@ -213,9 +211,8 @@ def _halving(beta: Any) -> str:
 def _buffer(rule: Rule, target: Convention) -> Rule:
     """The learning rate inside the momentum's buffer, or outside."""
     inside = rule.numbers["learning_rate_in_buffer"]
-    if "learning_rate_in_buffer" in target.arguments.values() or inside == target.numbers.get(
-        "learning_rate_in_buffer"
-    ):
+    word = "learning_rate_in_buffer"
+    if word in target.settable or inside == target.numbers.get(word):
         return rule
     moved = rule.with_numbers(learning_rate_in_buffer=not inside)
     if not callable(rule.schedule) or is_plain_sgd("momentum", rule.numbers):
@@ -400,9 +397,7 @@ _PLACES_OF_EPS = ("eps_placement", "eps_in_max", "eps_in_sqrt")
 
 def _numbers(rule: Rule, target: Convention) -> Rule:
     """What the target has no argument for must have the target's value."""
-    settable = {
-        word for x in target.arguments.values() for word in ([x] if isinstance(x, str) else x)
-    }
+    settable = target.settable
     for name, value in rule.numbers.items():
         has: Any = target.numbers.get(name)
         if name in settable or name not in target.numbers or _is(value, has):

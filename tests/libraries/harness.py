@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-import decoupled_wd as dwd
 from tests.tolerances import RELATIVE
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
@@ -39,25 +38,35 @@ def multiplier(eta: np.ndarray) -> Callable[[Any], Any] | None:
     return None if np.all(eta == 1) else lambda step: jnp.asarray(eta)[step]
 
 
-def our_path(make: Callable[[], optax.GradientTransformation]) -> np.ndarray:
-    """Parameters after every step. `make` is called, and all runs, in float64."""
-    with jax.enable_x64(True):
-        tx = make()
+def our_paths(
+    build: Callable[[Callable[[Any], Any]], optax.GradientTransformation],
+    gradients: np.ndarray = GRADIENTS,
+    theta0: np.ndarray = THETA0,
+) -> np.ndarray:
+    """Parameters after every step of `build(schedule)`, for every schedule along the leading axis.
 
-        def step(carry, gradient):
+    All is built and runs in float64, with one compilation.
+    """
+
+    def path(eta: jax.Array) -> jax.Array:
+        tx = build(lambda step: eta[step])
+
+        def step(carry: Any, gradient: jax.Array) -> Any:
             theta, state = carry
             updates, state = tx.update(gradient, state, theta)
             theta = optax.apply_updates(theta, updates)
             return (theta, state), theta
 
-        theta0 = jnp.asarray(THETA0)
-        start = (theta0, tx.init(theta0))
-        return np.asarray(jax.jit(lambda: jax.lax.scan(step, start, jnp.asarray(GRADIENTS))[1])())
+        theta = jnp.asarray(theta0)
+        return jax.lax.scan(step, (theta, tx.init(theta)), jnp.asarray(gradients))[1]
+
+    with jax.enable_x64(True):
+        return np.asarray(jax.jit(jax.vmap(path))(jnp.asarray(np.stack(list(SCHEDULES.values())))))
 
 
-def like_path(name: str, eta: np.ndarray, **arguments: Any) -> np.ndarray:
-    """Parameters after every step of `dwd.like`."""
-    return our_path(lambda: dwd.like(name, schedule=multiplier(eta), **arguments))
+def our_path(make: Callable[[], optax.GradientTransformation]) -> np.ndarray:
+    """Parameters after every step of what has its schedule, or needs none."""
+    return our_paths(lambda schedule: make())[0]
 
 
 def deviation(one: np.ndarray, other: np.ndarray) -> float:

@@ -10,7 +10,15 @@ import pytest
 
 import decoupled_wd as dwd
 from decoupled_wd.conventions import CONVENTIONS
-from tests.libraries.harness import CONVERTIBLE, GRADIENTS, SCHEDULES, STEPS, THETA0, deviation
+from tests.libraries.harness import (
+    CONVERTIBLE,
+    GRADIENTS,
+    SCHEDULES,
+    STEPS,
+    THETA0,
+    deviation,
+    our_paths,
+)
 from tests.tolerances import RELATIVE
 
 keras = pytest.importorskip("keras")
@@ -88,22 +96,6 @@ def keras_paths(optimizer, schedule, gradients, theta0, etas=ETAS):
         return jax.lax.scan(step, start, jnp.asarray(gradients))[1]
 
     return jax.jit(jax.vmap(path))(jnp.asarray(etas))
-
-
-def our_paths(build, gradients=GRADIENTS, theta0=THETA0):
-    def path(eta):
-        tx = build(lambda step: eta[step])
-
-        def step(carry, gradient):
-            theta, state = carry
-            updates, state = tx.update(gradient, state, theta)
-            theta = optax.apply_updates(theta, updates)
-            return (theta, state), theta
-
-        theta = jnp.asarray(theta0)
-        return jax.lax.scan(step, (theta, tx.init(theta)), jnp.asarray(gradients))[1]
-
-    return np.asarray(jax.jit(jax.vmap(path))(jnp.asarray(ETAS)))
 
 
 @pytest.mark.parametrize(("name", "changes"), CASES, ids=str)

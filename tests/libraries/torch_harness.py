@@ -6,15 +6,19 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import chex
-import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 import decoupled_wd as dwd
 from decoupled_wd.conventions import CONVENTIONS, Convention
-from tests.libraries.harness import GRADIENTS, SCHEDULES, STEPS, THETA0, assert_same_path
+from tests.libraries.harness import (
+    GRADIENTS,
+    SCHEDULES,
+    STEPS,
+    THETA0,
+    assert_same_path,
+    our_paths,
+)
 
 torch = pytest.importorskip("torch", reason="see tests/libraries/requirements.txt")
 
@@ -103,23 +107,9 @@ def torch_path(
 
 
 def like_paths(name: str, gradients: np.ndarray = GRADIENTS, **call: Any) -> dict[str, np.ndarray]:
-    """Parameters after every step of `dwd.like`, under every schedule, with one compilation."""
-
-    def path(eta: jax.Array) -> jax.Array:
-        tx = dwd.like(name, schedule=lambda step: eta[step], **call)
-
-        def step(carry: Any, gradient: jax.Array) -> Any:
-            theta, state = carry
-            updates, state = tx.update(gradient, state, theta)
-            theta = optax.apply_updates(theta, updates)
-            return (theta, state), theta
-
-        theta0 = jnp.asarray(THETA0)
-        return jax.lax.scan(step, (theta0, tx.init(theta0)), jnp.asarray(gradients))[1]
-
-    with jax.enable_x64(True):
-        paths = jax.jit(jax.vmap(path))(jnp.asarray(np.stack(list(SCHEDULES.values()))))
-        return dict(zip(SCHEDULES, np.asarray(paths), strict=True))
+    """Parameters after every step of `dwd.like`, by the name of the schedule."""
+    paths = our_paths(lambda schedule: dwd.like(name, schedule=schedule, **call), gradients)
+    return dict(zip(SCHEDULES, paths, strict=True))
 
 
 def assert_like(record: Convention, call: Mapping[str, Any], make: Make) -> None:

@@ -129,6 +129,14 @@ _STRETCHED = {"stretch": Interval(1.1, 2.0)}
 _TURNED = {"angle": 0.7, "stretch": 1.0}
 _EXACT_TURN = {"angle": np.arctan2(3, 4), "stretch": 1.0}
 _PENALTIES = np.logspace(-6, 6, 241)
+_EPS_ALONG: dict[str, Any] = {
+    "verdict": "rounding",
+    "map": lambda h: {"eps": h["c"] * h["eps"], "eps_root": h["c"] ** 2 * h["eps_root"]},
+    "map_text": "eps → c·eps, eps_root → c²·eps_root, same λ",
+    "values": {"c": 37.0, "eps": 0.1, "eps_root": 0.01},
+    "domain": {"c": FACTORS, "eps": Interval(1e-8, 1.0), "eps_root": Interval(0.0, 0.1)},
+    "mutant": Mutant("eps_root → c·eps_root", lambda r: {"eps_root": r["eps_root"] / r["c"]}),
+}
 
 ROWS = (
     Relation(
@@ -152,12 +160,7 @@ ROWS = (
         statement="AdamW with eps > 0 = AdamW on c times the loss, eps scaled along",
         left=adamw_of,
         right=lambda h: _loss_times_c(h, adamw_of(h)),
-        verdict="rounding",
-        map=lambda h: {"eps": h["c"] * h["eps"], "eps_root": h["c"] ** 2 * h["eps_root"]},
-        map_text="eps → c·eps, eps_root → c²·eps_root, same λ",
-        values={"c": 37.0, "eps": 0.1, "eps_root": 0.01},
-        domain={"c": FACTORS, "eps": Interval(1e-8, 1.0), "eps_root": Interval(0.0, 0.1)},
-        mutant=Mutant("eps_root → c·eps_root", lambda r: {"eps_root": r["eps_root"] / r["c"]}),
+        **_EPS_ALONG,
         why="Numerator and denominator of the step take the factor c.",
         source=DERIVED,
         problem=_problems.REGRESSION,
@@ -168,12 +171,7 @@ ROWS = (
         statement="AMSGrad with eps > 0 = AMSGrad on c times the loss, eps scaled along",
         left=amsgradw_of,
         right=lambda h: _loss_times_c(h, amsgradw_of(h)),
-        verdict="rounding",
-        map=lambda h: {"eps": h["c"] * h["eps"], "eps_root": h["c"] ** 2 * h["eps_root"]},
-        map_text="eps → c·eps, eps_root → c²·eps_root, same λ",
-        values={"c": 37.0, "eps": 0.1, "eps_root": 0.01},
-        domain={"c": FACTORS, "eps": Interval(1e-8, 1.0), "eps_root": Interval(0.0, 0.1)},
-        mutant=Mutant("eps_root → c·eps_root", lambda r: {"eps_root": r["eps_root"] / r["c"]}),
+        **_EPS_ALONG,
         why="As e2: the maximum of second moments takes the factor c², as they do.",
         source=DERIVED,
         problem=_problems.REGRESSION,
