@@ -16,6 +16,7 @@ from decoupled_wd import (
     migrate,
     schedules,
     strengths,
+    sweep,
 )
 from decoupled_wd._add_penalty import DecayMemoryState, MovingAverage, moving_average
 from decoupled_wd._alias import (
@@ -176,4 +177,5 @@ __all__ = [
     "migrate",
     "schedules",
     "strengths",
+    "sweep",
 ]

@@ -4,7 +4,7 @@ L1 and elastic net, coupled, decoupled and proximal, on a regression with 10 eff
 correlated features and on the handwritten digits. Of each form, 3 seeds, two penalties and 15 lambdas
 are one compiled program; the learning rate goes down a cosine to 0, and scikit-learn has the truth.
 
-    python examples/sparsity.py
+    python docs/sparsity.py
 
 takes a minute of processor time. It draws zeros, support and error over lambda, writes all numbers as
 JSON, and prints four tables, of which the first is

@@ -1,4 +1,4 @@
-"""The example of sparsity: what L1 does in each place, on reduced runs; its numbers and files."""
+"""The study of sparsity: what L1 does in each place, on reduced runs; its numbers and files."""
 
 import json
 import pathlib
@@ -8,23 +8,23 @@ import pytest
 
 from tests.helpers import load_script
 
-PATH = pathlib.Path(__file__).parents[1] / "examples" / "sparsity.py"
+PATH = pathlib.Path(__file__).parents[1] / "docs" / "sparsity.py"
 ADAM = ("Adam, coupled", "Adam, decoupled", "Adam, proximal")
 
 
-example = load_script(PATH)
-REGRESSION, DIGITS = example.TASKS
+study = load_script(PATH)
+REGRESSION, DIGITS = study.TASKS
 
 
 def reduced(patch, regression=(-3, -1), digits=(-6, -3)):
     """One seed, and few lambdas."""
-    patch.setattr(example, "SEEDS", 1)
-    patch.setattr(example, "DRAWN", {0: ":", 1: "-"})
+    patch.setattr(study, "SEEDS", 1)
+    patch.setattr(study, "DRAWN", {0: ":", 1: "-"})
     tasks = tuple(
         task._replace(log2_weight_decays=np.array(lambdas, float))
         for task, lambdas in ((REGRESSION, regression), (DIGITS, digits))
     )
-    patch.setattr(example, "TASKS", tasks)
+    patch.setattr(study, "TASKS", tasks)
     return tasks
 
 
@@ -34,8 +34,8 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sparsity") / "made by the script"
     with pytest.MonkeyPatch.context() as patch:
         reduced(patch)
-        patch.setattr(example, "FORMS", example.FORMS[:3])
-        rows = example.main(["--steps", "3000", "--output", str(folder)])
+        patch.setattr(study, "FORMS", study.FORMS[:3])
+        rows = study.main(["--steps", "3000", "--output", str(folder)])
     return folder, {(row["task"], row["penalty"], row["form"]): row for row in rows}
 
 
@@ -47,8 +47,8 @@ def l1(run, task, quantity):
 # What L1 does in each place.
 
 
-@pytest.mark.parametrize("penalty", example.L1_RATIOS)
-@pytest.mark.parametrize("task", example.TASKS, ids=lambda task: task.name)
+@pytest.mark.parametrize("penalty", study.L1_RATIOS)
+@pytest.mark.parametrize("task", study.TASKS, ids=lambda task: task.name)
 def test_coupled_inside_adam_no_weight_is_zero(run, task, penalty):
     assert run[1][task.name, penalty, "Adam, coupled"]["grid"]["zeros"] == [0, 0]
 
@@ -91,9 +91,9 @@ def test_a_weight_without_gradient_swings_by_alpha_by_lambda_alpha_or_not_at_all
 
 def test_without_noise_proximal_sgd_is_the_lasso_and_decoupled_adam_hardly_regularizes(monkeypatch):
     task, _ = reduced(monkeypatch, regression=(-3, -2))
-    monkeypatch.setattr(example, "FORMS", (example.FORMS[2], example.FORMS[-1]))
-    with example.tqdm(disable=True) as bar:
-        rows = [x for x in example.run(task, 3000, 300, bar) if x["penalty"] == "L1"]
+    monkeypatch.setattr(study, "FORMS", (study.FORMS[2], study.FORMS[-1]))
+    with study.tqdm(disable=True) as bar:
+        rows = [x for x in study.run(task, 3000, 300, bar) if x["penalty"] == "L1"]
     lasso, adam, sgd = rows
     for quantity in ("zeros", "precision", "recall"):
         assert sgd["grid"][quantity] == lasso["grid"][quantity]
@@ -107,7 +107,7 @@ def test_without_noise_proximal_sgd_is_the_lasso_and_decoupled_adam_hardly_regul
 def test_precision_recall_and_f1():
     weights = np.array([1.0, 1e-4, 0.0, 2.0])[:, None]
     support = np.array([True, False, True, False])[:, None]
-    result = example.found(weights, support)
+    result = study.found(weights, support)
     assert (result["precision"], result["recall"], result["f1"]) == (1 / 3, 1 / 2, 2 / 5)
     assert (result["precision_small"], result["recall_small"]) == (1 / 2, 1 / 2)
 
@@ -115,7 +115,7 @@ def test_precision_recall_and_f1():
 def test_the_weighted_lasso_of_orthogonal_features_is_a_soft_threshold():
     x = np.array([[1.0, 1], [1, -1], [-1, 1], [-1, -1]])
     y = x @ np.array([[3.0], [-2.0]]) + 5
-    params = example.elastic_net((x, y), 0.5, 1.0, np.array([1.0, 2.0]))
+    params = study.elastic_net((x, y), 0.5, 1.0, np.array([1.0, 2.0]))
     np.testing.assert_allclose(params["weights"], [[2.5], [-1.0]], rtol=1e-6)
     np.testing.assert_allclose(params["bias"], 5)
 
@@ -124,7 +124,7 @@ def test_the_largest_lambda_near_the_best_is_reported():
     task = REGRESSION._replace(log2_weight_decays=np.arange(4.0))
     error = np.array([[1.2, 1.0, 1.04, 1.06], [1.0, 2.0, 3.0, 4.0]])
     measures = {"held_out_error": error, "zeros": np.arange(8.0).reshape(2, 4)}
-    rows = [example.make_row(task, penalty, "x", measures) for penalty in example.L1_RATIOS]
+    rows = [study.make_row(task, penalty, "x", measures) for penalty in study.L1_RATIOS]
     assert [row["log2_weight_decay"] for row in rows] == [2, 0]
     assert [row["zeros"] for row in rows] == [2, 4]
 
@@ -148,7 +148,7 @@ def test_the_committed_numbers_are_those_of_the_docstring():
     for row in rows:
         if (row["task"], row["penalty"]) == (REGRESSION.name, "L1"):
             (line,) = (
-                x for x in str(example.__doc__).splitlines() if x.startswith(f"    {row['form']}  ")
+                x for x in str(study.__doc__).splitlines() if x.startswith(f"    {row['form']}  ")
             )
             assert f"  {row['zeros']:.1%}  {row['small']:.1%}  {row['test_error']:.3f}  " in line
 
@@ -162,5 +162,5 @@ def test_the_committed_numbers_are_those_of_the_docstring():
 )
 def test_a_bad_option_is_answered_with_a_sentence(options, sentence, capsys):
     with pytest.raises(SystemExit):
-        example.main(options)
+        study.main(options)
     assert sentence in capsys.readouterr().err

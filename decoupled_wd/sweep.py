@@ -1,0 +1,147 @@
+"""Grids of runs in one compiled program: learning rates x decays x seeds, on every device there is.
+
+Every number of this library may be traced, so a training that takes its learning rate and decay as
+arguments is one program for all of them:
+
+    def train(learning_rate, weight_decay, seed):
+        tx = dwd.adamw(learning_rate, weight_decay=weight_decay, schedule=cosine)
+        ...
+        return test_error
+
+    errors = sweep.grid(
+        train, learning_rate=2.0 ** np.arange(-11, -3), weight_decay=..., seed=np.arange(3)
+    )
+    plots.plane(errors.mean(axis=2), ...)
+
+Checks of values do not see traced numbers: what `adamw(0.1, weight_decay=2.0)` refuses, a sweep runs.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import PyTree
+
+from decoupled_wd._check import check_float_dtype
+
+_RUNS = "runs"
+
+
+def grid(function: Callable[..., PyTree], /, *mapped: PyTree, **axes: PyTree) -> PyTree:
+    r"""Call a function at every point of a grid, in one compiled program.
+
+    $$\mathrm{out}[i, j, \ldots] = f(\mathrm{mapped}[i, j, \ldots]; a_i, b_j, \ldots)$$
+
+    The longest axis is spread over the local devices, which do not communicate. What `function` does
+    not get from an axis or from `mapped` (data, the minibatch of a seed) is held and computed once, not
+    once a run. The compilation is kept for the same `function` object: define it outside a loop.
+
+    Args:
+        function: pure and traceable; takes a point's `mapped` by position and its values of `axes` by
+            name.
+        mapped: trees whose arrays have the axes in front, such as what an earlier call gave back: so
+            a training advances in pieces, under a progress bar.
+        axes: by name, the values along an axis: an array of one dimension or, such as stacked initial
+            parameters, a tree of arrays of one length. Python numbers become the default dtypes.
+
+    Returns:
+        What `function` returns, the axes in front of every array in the order in which they were given.
+
+    Raises:
+        TypeError: no axes, or values of 16 bits.
+        ValueError: an axis without values or whose arrays differ in length, or `mapped` without the
+            axes in front.
+
+    Example:
+        Half of each parameter is left after a step of decay 1/2, at every learning rate:
+
+        >>> import decoupled_wd as dwd
+        >>> def step(learning_rate, weight_decay):
+        ...     tx = dwd.sgdw(learning_rate, weight_decay=weight_decay)
+        ...     theta = jnp.float32(1.0)
+        ...     u, _ = tx.update(jnp.float32(1.0), tx.init(theta), theta)
+        ...     return theta + u
+        >>> print(grid(step, learning_rate=[0.25, 0.5], weight_decay=[0.0, 0.25, 0.5]))
+        [[0.75 0.5  0.25]
+         [0.5  0.25 0.  ]]
+    """
+    if not axes:
+        raise TypeError("`axes` is empty. Name an axis and its values: `learning_rate=[0.1, 0.2]`.")
+    axes = {name: _as_axis(name, values) for name, values in axes.items()}
+    shape = tuple(_length(values) for values in axes.values())
+    for leaf in jax.tree.leaves(mapped):
+        if np.shape(leaf)[: len(shape)] != shape:
+            raise ValueError(
+                f"`mapped` has an array of shape {np.shape(leaf)}, and the axes {', '.join(axes)} "
+                f"have lengths {shape}, which must stand in front. Pass what a call of `grid` with "
+                "these axes gave back, and anything else inside `function` or as an axis."
+            )
+    names, values = tuple(axes), tuple(axes.values())
+    return _run(function, names, int(np.argmax(shape)), tuple(jax.local_devices()), mapped, values)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _run(
+    function: Callable[..., PyTree],
+    names: tuple[str, ...],
+    spread: int,
+    devices: Sequence[Any],
+    mapped: tuple[PyTree, ...],
+    axes: tuple[PyTree, ...],
+) -> PyTree:
+    def of_the_grid(mapped, axes):
+        def at_a_point(mapped, *values):
+            return function(*mapped, **dict(zip(names, values, strict=True)))
+
+        # The innermost map is the last axis: each map puts its own in front.
+        for i in reversed(range(len(names))):
+            of_axes = (0 if i == j else None for j in range(len(names)))
+            at_a_point = jax.vmap(at_a_point, (0, *of_axes))
+        return at_a_point(mapped, *axes)
+
+    length = _length(axes[spread])
+    padded = -(-length // len(devices)) * len(devices)
+
+    def pad(tree, axis):
+        """Repeat the last run: every device has as many."""
+        return jax.tree.map(lambda x: _take(x, np.minimum(range(padded), length - 1), axis), tree)
+
+    in_front = PartitionSpec(*[None] * spread, _RUNS)
+    of_axes = tuple(PartitionSpec(_RUNS) if i == spread else None for i in range(len(axes)))
+    out = jax.shard_map(
+        of_the_grid,
+        mesh=Mesh(np.asarray(devices), (_RUNS,)),
+        in_specs=(in_front, tuple(x or PartitionSpec() for x in of_axes)),
+        out_specs=in_front,
+        check_vma=False,  # Runs do not meet, so a carry that starts as a constant is right.
+    )(pad(mapped, spread), tuple(pad(x, 0) if i == spread else x for i, x in enumerate(axes)))
+    return jax.tree.map(lambda x: _take(x, np.arange(length), spread), out)
+
+
+def _take(x: jax.Array, indices: np.ndarray, axis: int) -> jax.Array:
+    if len(indices) == x.shape[axis]:
+        return x
+    return x[(slice(None),) * axis + (indices,)]
+
+
+def _as_axis(name: str, values: PyTree) -> PyTree:
+    if type(values) in (list, tuple, range):  # A NamedTuple is a tree.
+        values = jnp.asarray(values)
+    values = jax.tree.map(jnp.asarray, values)
+    lengths = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(values)}
+    if len(lengths) != 1 or lengths & {(), (0,)}:
+        raise ValueError(
+            f"`{name}` has values of the lengths {sorted(lengths)}, and an axis needs arrays of one "
+            "length, at least 1, along their first dimension. For a single value pass `[value]`."
+        )
+    for leaf in jax.tree.leaves(values):
+        check_float_dtype(name, leaf)
+    return values
+
+
+def _length(values: PyTree) -> int:
+    return jax.tree.leaves(values)[0].shape[0]
