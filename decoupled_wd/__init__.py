@@ -71,6 +71,7 @@ from decoupled_wd._projection import KeepNormState, RotationState, keep_norm, sc
 from decoupled_wd._proximal import ProximalWeightDecayState, proximal_weight_decay
 from decoupled_wd._restarts import cosine_warm_restarts
 from decoupled_wd._scaling import scale_by_adam, scale_by_amsgrad, scale_by_schedule
+from decoupled_wd._sharding import optimizer_state_sharding
 from decoupled_wd.conventions import convert
 from decoupled_wd.hyperparams import (
     half_life,
@@ -164,6 +165,8 @@ __all__ = [
     "DecayRow",
     "DecayTable",
     "describe_decay",
+    # Several devices
+    "optimizer_state_sharding",
     # Other libraries
     "convert",
     "like",

@@ -32,7 +32,14 @@ from decoupled_wd.strengths import Strength
 
 @dataclasses.dataclass(frozen=True)
 class MovingAverage:
-    """A reference that follows the parameters, as `moving_average` makes it."""
+    """A reference that follows the parameters, as `moving_average` makes it.
+
+    Example:
+        >>> moving_average(0.75)
+        moving_average(0.75)
+        >>> moving_average(0.75).decay
+        0.75
+    """
 
     decay: Any
 
@@ -74,7 +81,18 @@ def moving_average(decay: Number) -> MovingAverage:
 
 
 class DecayMemoryState(NamedTuple):
-    """State of a decay that remembers something: an anchor, a norm, a multiplier."""
+    """State of a decay that remembers something: an anchor, a norm, a multiplier.
+
+    Example:
+        `norm_control` remembers the norm of every leaf at `init`:
+
+        >>> import jax.numpy as jnp
+        >>> import decoupled_wd as dwd
+        >>> decay = dwd.decoupled_weight_decay(0.5, strength=strengths.norm_control())
+        >>> state = decay.init({"w": jnp.array([3.0, 4.0])})
+        >>> type(state).__name__, float(state.memory["norm"]["w"])
+        ('DecayMemoryState', 5.0)
+    """
 
     count: jax.Array
     """Steps taken, int32."""

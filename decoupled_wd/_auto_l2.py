@@ -16,7 +16,19 @@ _WORST = float(np.finfo(np.float32).max)
 
 
 class AutoL2State(NamedTuple):
-    """State of `add_auto_l2_to_grad`."""
+    """State of `add_auto_l2_to_grad`.
+
+    Example:
+        A loss that stays 1 shows in the third measurement, that of step 2:
+
+        >>> import jax.numpy as jnp
+        >>> tx, theta = add_auto_l2_to_grad(0.5, measure_every=1), jnp.array([2.0])
+        >>> state = tx.init(theta)
+        >>> for _ in range(3):
+        ...     _, state = tx.update(theta, state, theta, value=1.0)
+        >>> int(state.drops), int(state.dropped_at), round(float(state.weight_decay), 6)
+        (1, 2, 0.05)
+    """
 
     count: jax.Array
     """Steps taken, int32."""

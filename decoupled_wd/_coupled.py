@@ -13,7 +13,17 @@ from decoupled_wd.strengths import Strength
 
 
 class AddL2ToGradState(NamedTuple):
-    """State of `add_l2_to_grad`."""
+    """State of `add_l2_to_grad`.
+
+    Example:
+        In `adam_l2` it stands first, before Adam's moments; Optax finds its numbers by name:
+
+        >>> import jax.numpy as jnp
+        >>> import decoupled_wd as dwd
+        >>> state = dwd.adam_l2(0.1, weight_decay=0.5).init(jnp.ones(3))
+        >>> isinstance(state[0], AddL2ToGradState), float(optax.tree.get(state, "weight_decay"))
+        (True, 0.5)
+    """
 
     count: jax.Array
     """Steps taken, int32."""
@@ -22,7 +32,17 @@ class AddL2ToGradState(NamedTuple):
 
 
 class AddPenaltyToGradState(NamedTuple):
-    """State of `add_l1_to_grad` and `add_elastic_net_to_grad`."""
+    """State of `add_l1_to_grad` and `add_elastic_net_to_grad`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> l1, theta = add_l1_to_grad(lambda step: 0.5 / (1 + step)), jnp.ones(3)
+        >>> state = l1.init(theta)
+        >>> for _ in range(2):
+        ...     _, state = l1.update(theta, state, theta)
+        >>> int(state.count), float(state.weight_decay)  # two steps, the second with 0.5 / 2
+        (2, 0.25)
+    """
 
     count: jax.Array
     """Steps taken, int32."""

@@ -18,7 +18,21 @@ from decoupled_wd.strengths import Strength
 
 
 class DecoupledWeightDecayState(NamedTuple):
-    """State of `decoupled_weight_decay`."""
+    """State of `decoupled_weight_decay`.
+
+    Example:
+        A decay that halves with every step; before the first step the state has that of step 0:
+
+        >>> import jax.numpy as jnp
+        >>> decay, theta = decoupled_weight_decay(lambda step: 0.5 ** (step + 1)), jnp.ones(3)
+        >>> state = decay.init(theta)
+        >>> for _ in range(3):
+        ...     print(int(state.count), float(state.weight_decay))
+        ...     _, state = decay.update(theta, state, theta)
+        0 0.5
+        1 0.5
+        2 0.25
+    """
 
     count: jax.Array
     """Steps taken, int32."""

@@ -14,7 +14,13 @@ from decoupled_wd._typing import Mask, NumberOrSchedule, Params
 
 
 class DecayRow(NamedTuple):
-    """What decay does to one leaf."""
+    """What decay does to one leaf.
+
+    Example:
+        >>> (row,) = describe_decay({"kernel": jnp.ones((2, 3))}, weight_decay=0.004)
+        >>> row.path, row.shape, round(row.decay_per_step, 6), round(row.half_life)  # ln 2 / 0.004
+        ('kernel', (2, 3), 0.004, 173)
+    """
 
     path: str
     """Names joined with slashes; empty for a bare array."""
@@ -30,7 +36,17 @@ class DecayRow(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class DecayTable:
-    """What decay does to every leaf: rows to read, and text to print."""
+    """What decay does to every leaf: rows to read, and text to print.
+
+    Example:
+        Which leaves do not decay?
+
+        >>> from decoupled_wd import masks
+        >>> params = {"bias": jnp.ones(3), "kernel": jnp.ones((2, 3))}
+        >>> table = describe_decay(params, masks.matrices())
+        >>> [row.path for row in table if not row.multiplier]
+        ['bias']
+    """
 
     rows: tuple[DecayRow, ...]
     by_rank: tuple[str, ...] = ()

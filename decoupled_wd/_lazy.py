@@ -11,7 +11,19 @@ from decoupled_wd._typing import Mask, NumberOrSchedule, Params, Updates
 
 
 class LazyDecayState(NamedTuple):
-    """State of `lazy_decay`."""
+    """State of `lazy_decay`.
+
+    Example:
+        Row 0 has waited for two steps of 1/2, and 3/4 of it are yet to go; row 1 was updated:
+
+        >>> import jax.numpy as jnp
+        >>> tx, theta = lazy_decay(0.5), jnp.array([8.0, 8.0])
+        >>> state = tx.init(theta)
+        >>> for _ in range(2):
+        ...     _, state = tx.update(jnp.array([0.0, 1.0]), state, theta)
+        >>> print(state.pending)
+        [0.75 0.  ]
+    """
 
     count: jax.Array
     """Steps taken, int32."""

@@ -62,7 +62,18 @@ class Penalty:
 
 @dataclasses.dataclass(frozen=True)
 class Tracking:
-    """A penalty with one number that follows each leaf, as `huber_tracking` makes it."""
+    """A penalty with one number that follows each leaf, as `huber_tracking` makes it.
+
+    Example:
+        Huber's penalty, linear from 1.5 times the mean distance on:
+
+        >>> import jax.numpy as jnp
+        >>> x = jnp.array([-1.0, 1.0, 4.0])
+        >>> tracking = huber_tracking(1.5)
+        >>> mean = tracking.statistic(x)
+        >>> print(mean, tracking.at(mean).gradient(x))
+        2.0 [-1.  1.  3.]
+    """
 
     name: str
     at: Callable[[Any], Penalty]

@@ -12,14 +12,35 @@ from decoupled_wd._typing import Number, Params, Rounding, Updates
 
 
 class StochasticRoundingState(NamedTuple):
-    """State of `stochastic_rounding`."""
+    """State of `stochastic_rounding`.
+
+    Example:
+        Last in the state of an optimizer that rounds; a copy of it replays the same random bits:
+
+        >>> import jax.numpy as jnp
+        >>> import decoupled_wd as dwd
+        >>> state = dwd.adamw(0.1, rounding="stochastic").init(jnp.ones(3, jnp.bfloat16))
+        >>> state[-1]
+        StochasticRoundingState(count=Array(0, dtype=int32))
+    """
 
     count: jax.Array
     """Steps taken, int32."""
 
 
 class CompensatedRoundingState(NamedTuple):
-    """State of `compensated_rounding`."""
+    """State of `compensated_rounding`.
+
+    Example:
+        Half a step to the next bfloat16 number is no step, and is kept; a float32 leaf keeps nothing:
+
+        >>> import jax.numpy as jnp
+        >>> params = {"b": jnp.ones(1), "w": jnp.ones(1, jnp.bfloat16)}
+        >>> tx, u = compensated_rounding(), {"b": jnp.zeros(1), "w": jnp.full(1, 2.0**-9)}
+        >>> u, state = tx.update(u, tx.init(params), params)
+        >>> print(u["w"], 2**9 * state.residual["w"], state.residual["b"])
+        [0.] [1] MaskedNode()
+    """
 
     residual: Any
     """What the roundings so far took from the parameters, in their dtype; `optax.MaskedNode` for

@@ -11,14 +11,32 @@ from decoupled_wd._typing import Number, Params, Updates
 
 
 class KeepNormState(NamedTuple):
-    """State of `keep_norm`."""
+    """State of `keep_norm`.
+
+    Example:
+        Two neurons, the columns, of norms 5 and 1:
+
+        >>> import jax.numpy as jnp
+        >>> print(keep_norm(neuron_axis=-1).init(jnp.array([[3.0, 1.0], [4.0, 0.0]])).norm)
+        [[5. 1.]]
+    """
 
     norm: Any
     """A tree like the parameters: the norms to keep, float32 or wider."""
 
 
 class RotationState(NamedTuple):
-    """State of `scale_by_rotation`."""
+    """State of `scale_by_rotation`.
+
+    Example:
+        The squared norm of an update across the weights is 16; a quarter of it enters the average:
+
+        >>> import jax.numpy as jnp
+        >>> tx, theta = scale_by_rotation(average=0.75), jnp.array([3.0, 0.0, 0.0, 0.0, 0.0])
+        >>> _, state = tx.update(jnp.array([0.0, -2.0, 2.0, -2.0, 2.0]), tx.init(theta), theta)
+        >>> print(state.count, state.norm, state.square)
+        1 [3.] [4.]
+    """
 
     count: jax.Array
     """Steps taken, int32."""

@@ -13,7 +13,17 @@ from decoupled_wd.strengths import Strength
 
 
 class ProximalWeightDecayState(NamedTuple):
-    """State of `proximal_weight_decay`."""
+    """State of `proximal_weight_decay`.
+
+    Example:
+        The decay is 1, by which a weight loses a half, 1 - 1 / (1 + 1):
+
+        >>> import jax.numpy as jnp
+        >>> decay, theta = proximal_weight_decay(1.0), jnp.array([4.0])
+        >>> u, state = decay.update(jnp.array([0.0]), decay.init(theta), theta)
+        >>> float(state.weight_decay), float((theta + u)[0])
+        (1.0, 2.0)
+    """
 
     count: jax.Array
     """Steps taken, int32."""

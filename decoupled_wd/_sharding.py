@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
@@ -21,8 +22,8 @@ def optimizer_state_sharding(
     $$\text{shape on a device} = (s_1, \ldots, s_i / n, \ldots, s_k)$$
 
     n is the size of the axis, and i the first dimension that n divides and that the parameter's own
-    sharding leaves free. Devices along the axis would hold n copies of the state, and hold one. The state
-    is found by `jax.eval_shape`, so for any Optax transformation, and no array is made:
+    sharding leaves free. Without it the devices along the axis hold n copies of the state, with it one.
+    The state's structure is that of `jax.eval_shape(tx.init, params)`, so that no array is made here:
 
         sharding = dwd.optimizer_state_sharding(tx, params, mesh)
         state = jax.jit(tx.init, out_shardings=sharding)(params)
@@ -54,12 +55,10 @@ def optimizer_state_sharding(
 
         >>> import decoupled_wd as dwd
         >>> mesh = jax.sharding.AbstractMesh((4,), ("data",))
-        >>> params = {"bias": jax.numpy.zeros(3), "kernel": jax.numpy.zeros((3, 8))}
+        >>> params = {"bias": jnp.zeros(3), "kernel": jnp.zeros((3, 8))}
         >>> moments, *_ = dwd.optimizer_state_sharding(dwd.adamw(1e-3), params, mesh)
-        >>> moments.mu["kernel"].spec, moments.mu["kernel"].shard_shape((3, 8))
-        (PartitionSpec(None, 'data'), (3, 2))
-        >>> moments.mu["bias"].spec, moments.count.spec
-        (PartitionSpec(), PartitionSpec())
+        >>> moments.mu["kernel"].shard_shape((3, 8)), moments.mu["bias"].shard_shape((3,))
+        ((3, 2), (3,))
 
     Source: Rajbhandari et al., "ZeRO: Memory Optimizations Toward Training Trillion Parameter Models",
     2020, stage P_os; Xu et al., "Automatic Cross-Replica Sharding of Weight Update in Data-Parallel
@@ -72,30 +71,33 @@ def optimizer_state_sharding(
             "the parameters are replicated."
         )
     own = {
-        path: (x.shape, _spec(x, path, mesh))
+        path: (jnp.shape(x), _own_spec(x, path, mesh))
         for path, x in jax.tree_util.tree_leaves_with_path(params)
-        if isinstance(getattr(x, "sharding", None), NamedSharding)
     }
 
     def sharding(path: tuple[Any, ...], x: jax.ShapeDtypeStruct) -> NamedSharding:
-        # A tree like the parameters ends in their paths, whatever it stands in; the longest is meant.
-        below = (path[start:] for start in range(len(path) + 1))
-        shape, spec = next((own[end] for end in below if end in own), ((), PartitionSpec()))
+        # A tree like the parameters ends in their paths, wherever it stands; the longest is meant.
+        ends = (path[start:] for start in range(len(path) + 1))
+        shape, spec = next((own[end] for end in ends if end in own), (None, PartitionSpec()))
         spec = spec if shape == x.shape else PartitionSpec()
         return NamedSharding(mesh, _spread(x.shape, spec, axis_name, mesh.shape[axis_name]))
 
     return jax.tree_util.tree_map_with_path(sharding, jax.eval_shape(tx.init, params))
 
 
-def _spec(parameter: Any, path: tuple[Any, ...], mesh: Mesh | AbstractMesh) -> PartitionSpec:
-    """A parameter's own sharding, checked to be on the mesh; one that is traced knows its shape alone."""
-    its = parameter.sharding.mesh
-    if its not in (mesh, mesh.abstract_mesh):
+def _own_spec(parameter: Any, path: tuple[Any, ...], mesh: Mesh | AbstractMesh) -> PartitionSpec:
+    sharding = getattr(parameter, "sharding", None)
+    if not isinstance(sharding, NamedSharding):
+        return PartitionSpec()
+    if sharding.mesh not in (
+        mesh,
+        mesh.abstract_mesh,
+    ):  # The type of an array has the abstract one.
         raise ValueError(
-            f"`params`{_tree.place(_tree.path_name(path))} are on the mesh {its}, and `mesh` is {mesh}. "
-            "Pass the mesh that the parameters are on."
+            f"`params`{_tree.place(_tree.path_name(path))} are on {sharding.mesh}, and `mesh` is "
+            f"{mesh}. Pass the mesh that the parameters are on."
         )
-    return parameter.sharding.spec
+    return sharding.spec
 
 
 def _spread(shape: tuple[int, ...], spec: PartitionSpec, axis: str, size: int) -> PartitionSpec:

@@ -28,11 +28,40 @@ from jax.typing import ArrayLike
 from decoupled_wd import _check, _moments, _tree, hyperparams
 from decoupled_wd._typing import Number, Params, Updates
 
+__all__ = [
+    "LeafStatistics",
+    "leaf_statistics",
+    "norm",
+    "cosine",
+    "rotation",
+    "decay_to_update",
+    "effective_decay",
+    "Equilibrium",
+    "adamw_equilibrium",
+    "sgdw_equilibrium",
+    "lionw_equilibrium",
+    "gradient_variance",
+    "NoiseFit",
+    "fit_noise",
+    "Gamma",
+    "amsgrad_gamma",
+    "scalars",
+]
+
 # One step, leaf by leaf
 
 
 class LeafStatistics(NamedTuple):
-    """What `leaf_statistics` knows of one leaf: real scalars, float32 or wider."""
+    """What `leaf_statistics` knows of one leaf: real scalars, float32 or wider.
+
+    Example:
+        The root mean square of a leaf:
+
+        >>> theta = jnp.array([1.0, 7.0])
+        >>> leaf = leaf_statistics({"w": theta}, {"w": -theta})["w"]
+        >>> float(jnp.sqrt(leaf.squared_norm / leaf.size))  # of (1 + 49) / 2
+        5.0
+    """
 
     size: int
     """Number of entries."""
@@ -243,7 +272,7 @@ def effective_decay(
         grads: gradients, as `tx.update` is about to get them.
         state: the optimizer's state before the step.
         params: theta, before the step.
-        **extra_args: what else `tx.update` takes.
+        extra_args: what else `tx.update` takes.
 
     Returns:
         A tree like the updates with a scalar a leaf, d per step; 0 for a leaf of zeros, and where the
@@ -304,7 +333,15 @@ _ARCSINE_TERMS = 24  # Of rho = 0.95, the 25th is a thousandth of the sum.
 
 
 class Equilibrium(NamedTuple):
-    """Where decay and the steps balance: scalars."""
+    """Where decay and the steps balance: scalars.
+
+    Example:
+        Twice the learning rate: weights of twice the norm, which turn by the same angle.
+
+        >>> slow, fast = (adamw_equilibrium(0.005, rate, size=100) for rate in (0.001, 0.002))
+        >>> round(float(fast.norm / slow.norm), 4), round(float(fast.rotation / slow.rotation), 4)
+        (2.0, 1.0)
+    """
 
     rotation: jax.Array
     """Angle per step, in radians."""
@@ -545,6 +582,13 @@ class NoiseFit(NamedTuple):
     """A straight line through points (loss, variance), as running sums; float scalars.
 
     Keep it beside the optimizer's state in a training loop: it has the same tree whatever it saw.
+
+    Example:
+        >>> fit = fit_noise([], [])  # of no points
+        >>> for loss, variance in ((1.0, 5.0), (2.0, 7.0)):
+        ...     fit = fit_noise(loss, variance, fit)
+        >>> float(fit.count), float(fit.slope), float(fit.intercept)
+        (2.0, 2.0, 3.0)
     """
 
     count: jax.Array
@@ -643,7 +687,16 @@ def _merge(one: NoiseFit, other: NoiseFit) -> NoiseFit:
 
 
 class Gamma(NamedTuple):
-    """What `amsgrad_gamma` says of one leaf: scalars."""
+    """What `amsgrad_gamma` says of one leaf: scalars.
+
+    Example:
+        At learning rate 1 the root of one second moment falls from 2 to 1, and that of the other stays:
+
+        >>> before, after = (optax.ScaleByRmsState(nu={"w": jnp.array([v, 9.0])}) for v in (4.0, 1.0))
+        >>> gamma = amsgrad_gamma((before, after), (1.0, 1.0))["w"]
+        >>> float(gamma.mean), float(gamma.minimum), float(gamma.negative)
+        (-0.5, -1.0, 0.5)
+    """
 
     mean: jax.Array
     minimum: jax.Array

@@ -15,9 +15,28 @@ import jax.numpy as jnp
 from decoupled_wd import _check, _moments, _tree
 from decoupled_wd._typing import Number
 
+__all__ = [
+    "Seen",
+    "Gate",
+    "cautious",
+    "above_norm",
+    "every",
+    "selective",
+]
+
 
 class Seen(NamedTuple):
-    """What a gate or a strength may look at: one leaf, in float32 or wider."""
+    """What a gate or a strength may look at: one leaf, in float32 or wider.
+
+    Example:
+        Decay only the weights that the step moves:
+
+        >>> import decoupled_wd as dwd
+        >>> moved = Gate("moved", lambda seen: seen.update != 0)
+        >>> decay, theta = dwd.decoupled_weight_decay(0.5, gate=moved), jnp.array([2.0, 2.0])
+        >>> print(decay.update(jnp.array([0.0, 1.0]), decay.init(theta), theta)[0])
+        [0. 2.]
+    """
 
     update: jax.Array
     """The update without the decay, of a gradient's sign: the weight is about to move against it."""

@@ -24,6 +24,25 @@ from decoupled_wd import _check
 from decoupled_wd._tree import default_float
 from decoupled_wd._typing import Number
 
+__all__ = [
+    "steps_per_epoch",
+    "normalized_weight_decay",
+    "normalize_weight_decay",
+    "timescale",
+    "weight_decay_of_timescale",
+    "half_life",
+    "weight_decay_of_half_life",
+    "weight_decay_at_learning_rate",
+    "weight_decay_at_batch_size",
+    "weight_decay_at_dataset_size",
+    "timescale_at_tokens_per_parameter",
+    "learning_rate_at_width",
+    "weight_decay_at_width",
+    "Suggestion",
+    "Suggestions",
+    "suggest",
+]
+
 # Budgets
 
 
@@ -577,7 +596,15 @@ ReadIn = Literal["source", "abstract", "secondary source", "memory"]
 
 
 class Suggestion(NamedTuple):
-    """What one published rule gives for a run, and what that amounts to."""
+    """What one published rule gives for a run, and what that amounts to.
+
+    Example:
+        >>> row = suggest(learning_rate=0.01, steps=2500).rows[0]
+        >>> row.rule, row.read_in
+        ('normalized decay of 0.025', 'source')
+        >>> round(row.per_step, 6), round(row.per_learning_rate, 6)  # 0.025 / sqrt(2500), over 0.01
+        (0.0005, 0.05)
+    """
 
     rule: str
     weight_decay: Number
@@ -597,7 +624,15 @@ class Suggestion(NamedTuple):
 
 
 class Suggestions(NamedTuple):
-    """What the published rules give for a run; `str` makes a table of it."""
+    """What the published rules give for a run; `str` makes a table of it.
+
+    Example:
+        >>> run = suggest(steps=2500)
+        >>> [row.rule for row in run.rows]
+        ['normalized decay of 0.025', 'normalized decay of 0.05', '1e-4, independent']
+        >>> run.left_out[1]
+        ('timescale of all epochs, the longest', 'needs learning_rate')
+    """
 
     rows: tuple[Suggestion, ...]
     left_out: tuple[tuple[str, str], ...]

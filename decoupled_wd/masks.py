@@ -23,10 +23,26 @@ import optax
 from decoupled_wd import _check, _tree
 from decoupled_wd._typing import Mask, Number, Params
 
+__all__ = [
+    "Preset",
+    "Rules",
+    "by_path",
+    "by_layer",
+    "matrices",
+    "no_bias_norm_embedding",
+]
+
 
 @dataclasses.dataclass(frozen=True)
 class Preset:
-    """What practitioners leave out of weight decay, as `matrices` and its like make it."""
+    """What practitioners leave out of weight decay, as `matrices` and its like make it.
+
+    Example:
+        >>> matrices(stacked={"layers/.*": 1})
+        masks.matrices(stacked={'layers/.*': 1})
+        >>> matrices(stacked={"layers/.*": 1}).stacked
+        (('layers/.*', 1),)
+    """
 
     name: Literal["matrices", "no_bias_norm_embedding"]
     stacked: int | tuple[tuple[str, int], ...]
@@ -39,7 +55,15 @@ class Preset:
 
 @dataclasses.dataclass(frozen=True)
 class Rules:
-    """Ordered rules from path to multiplier, as `by_path` makes them."""
+    """Ordered rules from path to multiplier, as `by_path` makes them.
+
+    Example:
+        >>> rules = by_path({".*bias": 0.0, "head/.*": 0.5}, times=matrices())
+        >>> rules
+        masks.by_path({'.*bias': 0.0, 'head/.*': 0.5}, times=masks.matrices())
+        >>> rules.rules, rules.otherwise
+        ((('.*bias', 0.0), ('head/.*', 0.5)), True)
+    """
 
     rules: tuple[tuple[str, Any], ...]
     """Pairs of a pattern and a multiplier, or a tuple of them, one a layer."""

@@ -34,6 +34,19 @@ import optax
 from decoupled_wd import _check, _moments, _tree
 from decoupled_wd._typing import Number
 
+__all__ = [
+    "Moments",
+    "from_optax",
+    "to_optax",
+    "from_pytorch",
+    "to_pytorch",
+    "from_keras",
+    "to_keras",
+    "rearrange",
+    "from_debiased",
+    "to_debiased",
+]
+
 _STATES_WITH_MOMENTS = (
     "ScaleByAdamState",
     "ScaleByAmsgradState",
@@ -84,6 +97,14 @@ class Moments(NamedTuple):
 
     The moments are dictionaries from a parameter's path to an array of its shape; a tree like the
     parameters will do as well. None is a moment that the optimizer does not have.
+
+    Example:
+        PyTorch's SGD does not count its steps, and schedules here go on from a count:
+
+        >>> moments = Moments(trace={"fc.weight": np.array([2.0])})
+        >>> moments = moments._replace(count=7)
+        >>> moments.count, moments.mu
+        (7, None)
     """
 
     count: Any = None

@@ -19,6 +19,13 @@ from jax.core import Tracer
 from decoupled_wd import _check, _tree, hyperparams
 from decoupled_wd._typing import Number, NumberOrSchedule, Schedule
 
+__all__ = [
+    "cosine_warm_restarts_schedule",
+    "normalized_weight_decay_schedule",
+    "log_time_weight_decay_schedule",
+    "cyclical_schedule",
+]
+
 CyclicalMode = Literal["triangular", "triangular2", "exp_range"]
 
 

@@ -17,9 +17,33 @@ from decoupled_wd import _check, _moments, _tree
 from decoupled_wd._typing import Number, NumberOrSchedule, Params, Updates
 from decoupled_wd.gates import Seen, check_handed_on
 
+__all__ = [
+    "SeenWhole",
+    "Strength",
+    "norm_control",
+    "constrained",
+    "gradient_norm",
+    "standardized_gradient",
+    "stable",
+    "deviation_growth",
+]
+
 
 class SeenWhole(NamedTuple):
-    """What a strength may look at that sees the whole tree."""
+    """What a strength may look at that sees the whole tree.
+
+    Example:
+        As much as the updates are long, here 5:
+
+        >>> import optax
+        >>> import decoupled_wd as dwd
+        >>> def length(seen, memory):
+        ...     return optax.tree.norm(seen.updates), memory
+        >>> decay = dwd.decoupled_weight_decay(0.5, strength=Strength("length", whole=length))
+        >>> u, theta = jnp.array([3.0, 4.0]), jnp.array([2.0, 2.0])
+        >>> print(decay.update(u, decay.init(theta), theta)[0] - u)  # 0.5 * 5 * 2
+        [5. 5.]
+    """
 
     updates: Updates
     """The updates where the decay stands."""

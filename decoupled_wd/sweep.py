@@ -28,6 +28,8 @@ from jaxtyping import PyTree
 
 from decoupled_wd._check import check_float_dtype
 
+__all__ = ["grid"]
+
 _RUNS = "runs"
 
 

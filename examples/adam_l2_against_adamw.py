@@ -1,14 +1,14 @@
 """Does Adam learn better with weight decay than with L2 regularization?
 
 A perceptron learns 400 handwritten digits, 15 % of them mislabelled, by Adam alone, by Adam + L2 and by
-AdamW; each at the learning rate and the decay that are best for it on 600 held-out digits, out of the
-same number of pairs. All pairs and seeds of an optimizer are one program.
+AdamW. Each has the learning rate and the decay that are best for it on 600 held-out digits, and all
+the pairs and seeds of an optimizer are one program.
 
     python examples/adam_l2_against_adamw.py
 """
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -22,100 +22,104 @@ from tqdm import tqdm
 import decoupled_wd as dwd
 from decoupled_wd import plots, sweep
 
-STEPS, STEPS_PER_TICK, BATCH_SIZE, SEEDS, LABEL_NOISE = 1000, 50, 64, 4, 0.15
-TRAINING, HELD_OUT = 400, 600
-RATES = 2.0 ** np.array([-11, -9, -7, -5])
+STEPS, STEPS_PER_TICK, BATCH_SIZE, SEEDS, WRONG_LABELS = 1000, 50, 64, 5, 60
+RATES = 2.0 ** np.array([-10, -8, -6, -4])
+DECAYS = 2.0 ** np.array([-12, -10, -8, -6, -4])
 OPTIMIZERS = {
     "Adam": (dwd.adam_l2, [0.0]),
-    "Adam + L2": (dwd.adam_l2, 2.0 ** np.array([-12, -10, -8, -6, -4])),
-    "AdamW": (dwd.adamw, 2.0 ** np.array([-13, -11, -9, -7, -5])),
+    "Adam + L2": (dwd.adam_l2, DECAYS),  # per unit of gradient
+    "AdamW": (dwd.adamw, DECAYS),  # per step
 }
+images, digits = load_digits(return_X_y=True)
+order = np.random.default_rng(0).permutation(len(digits))
+TRAIN, HELD_OUT, TEST = (
+    (images[i].astype(np.float32) / 16, digits[i]) for i in np.split(order, [400, 1000])
+)
 
 
 class Network(nn.Module):
     """A perceptron with two hidden layers."""
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x):
         """Give the logits of flat images."""
         for _ in range(2):
             x = nn.relu(nn.Dense(64)(x))
         return nn.Dense(10)(x)
 
 
-def read_digits() -> list[tuple[np.ndarray, np.ndarray]]:
-    """Digits to train on, to choose by, and to test."""
-    x, y = load_digits(return_X_y=True)
-    order = np.random.default_rng(0).permutation(len(y))
-    parts = np.split(order, [TRAINING, TRAINING + HELD_OUT])
-    return [(x[i].astype(np.float32) / 16, y[i].astype(np.int32)) for i in parts]
+class Seed(NamedTuple):
+    """All that is random in a run: the same for every optimizer, learning rate and decay."""
+
+    params: Any
+    labels: Any
+    batches: Any
 
 
-DIGITS = read_digits()
+def draw(seed: int) -> Seed:
+    """Draw initial weights, wrong labels and minibatches."""
+    rng, (x, y) = np.random.default_rng(seed), TRAIN
+    wrong = rng.permutation(len(y))[:WRONG_LABELS]
+    labels = y.copy()
+    labels[wrong] = (y[wrong] + rng.integers(1, 10, len(wrong))) % 10
+    params = Network().init(jax.random.key(seed), x[:1])["params"]
+    return Seed(params, labels, rng.integers(len(y), size=(STEPS, BATCH_SIZE)))
 
 
-def measure(params: Any, x: Any, y: Any) -> dict[str, jax.Array]:
+def measure(params, x, labels):
     """Loss and error."""
-    logits = Network().apply({"params": params}, x)
-    loss = optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
-    return {"loss": loss, "error": jnp.mean(logits.argmax(axis=-1) != y)}
+    logits: Any = Network().apply({"params": params}, x)
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    return {"loss": losses.mean(), "error": jnp.mean(logits.argmax(axis=-1) != labels)}
 
 
-def mislabel(y: Any, seed: jax.Array) -> jax.Array:
-    """Replace a share of the labels, each by another class."""
-    which, shift = jax.random.split(jax.random.key(seed))
-    wrong = jax.random.permutation(which, len(y)) < LABEL_NOISE * len(y)
-    return jnp.where(wrong, (y + jax.random.randint(shift, y.shape, 1, 10)) % 10, y)
-
-
-def start(make, learning_rate, weight_decay, seed):
+def start(make, learning_rate, weight_decay, seed: Seed):
     """Give step, parameters and optimizer state."""
-    params = Network().init(jax.random.key(seed), DIGITS[0][0][:1])["params"]
-    return jnp.int32(0), params, make(learning_rate, weight_decay=weight_decay).init(params)
+    tx = make(learning_rate, weight_decay=weight_decay)
+    return jnp.int32(0), seed.params, tx.init(seed.params)
 
 
-def advance(make, carry, learning_rate, weight_decay, seed):
-    """Train on, and measure: on what is trained on, held out, and for the test."""
-    schedule = optax.cosine_decay_schedule(1.0, STEPS)
+def advance(make, carry, learning_rate, weight_decay, seed: Seed):
+    """Train for a tick, and measure."""
+    x, schedule = jnp.asarray(TRAIN[0]), optax.cosine_decay_schedule(1.0, STEPS)
     tx = make(learning_rate, weight_decay=weight_decay, schedule=schedule)
-    (x, clean), held_out, test = DIGITS
-    y = mislabel(clean, seed)
 
     def train(carry, _):
         step, params, state = carry
-        key = jax.random.fold_in(jax.random.key(seed), step)
-        batch = jax.random.randint(key, (BATCH_SIZE,), 0, len(x))
-        grads = jax.grad(lambda p: measure(p, jnp.asarray(x)[batch], y[batch])["loss"])(params)
+        i = seed.batches[step]
+        grads = jax.grad(lambda params: measure(params, x[i], seed.labels[i])["loss"])(params)
         updates, state = tx.update(grads, state, params)
         return (step + 1, optax.apply_updates(params, updates), state), None
 
     carry, _ = jax.lax.scan(train, carry, length=STEPS_PER_TICK)
-    parts = {"train": (x, y), "held out": held_out, "test": test}
+    parts = {"train": (x, seed.labels), "held out": HELD_OUT, "test": TEST}
     return carry, {name: measure(carry[1], *part) for name, part in parts.items()}
 
 
-def train_all(name: str, bar: tqdm):
-    make, decays = OPTIMIZERS[name]
-    axes = {"learning_rate": RATES, "weight_decay": decays, "seed": np.arange(SEEDS)}
-    carry = sweep.grid(functools.partial(start, make), **axes)
-    step = functools.partial(advance, make)
-    curves = []
-    for _ in range(STEPS // STEPS_PER_TICK):
-        carry, measured = sweep.grid(step, carry, **axes)
-        curves.append(measured)
-        jax.block_until_ready(measured)
-        bar.update()
-    return jax.tree.map(lambda *x: np.stack(x, axis=-1), *curves)
-
+def main():
+    """Train all, choose on the held-out digits, print the table and draw the curves."""
+    seeds = jax.tree.map(lambda *x: np.stack(x), *map(draw, range(SEEDS)))
+    rows, ticks = {}, range(STEPS // STEPS_PER_TICK)
+    with tqdm(total=len(OPTIMIZERS) * len(ticks)) as bar:
+        for name, (make, decays) in OPTIMIZERS.items():
+            axes = {"learning_rate": RATES, "weight_decay": decays, "seed": seeds}
+            carry = sweep.grid(functools.partial(start, make), **axes)
+            program, curves = functools.partial(advance, make), []
+            for _ in ticks:
+                carry, measured = sweep.grid(program, carry, **axes)
+                curves.append(jax.block_until_ready(measured))
+                bar.update()
+            curves = jax.tree.map(lambda *x: np.stack(x, axis=-1), *curves)
+            held_out = curves["held out"]["error"][..., -1].mean(axis=2)
+            i, j = np.unravel_index(held_out.argmin(), held_out.shape)
+            print(name, np.round(held_out*100,1), sep='\n')
+            best = jax.tree.map(lambda x, i=i, j=j: x[i, j], curves)
+            rows[name] = (RATES[i], decays[j], best)
+    return rows
 
 if __name__ == "__main__":
-    with tqdm(total=3 * STEPS // STEPS_PER_TICK) as bar:
-        for name in OPTIMIZERS:
-            c = train_all(name, bar)
-            h = c["held out"]["error"][..., -1].mean(axis=2)
-            print(name); print(np.round(100*h, 1))
-            i, j = np.unravel_index(h.argmin(), h.shape)
-            for p in c:
-                for m in c[p]:
-                    v = c[p][m][i, j][:, -1]
-                    print(p, m, v.mean().round(4), v.std(ddof=1).round(4))
+    rows=main()
+    for name,(r,d,b) in rows.items():
+        print(name,np.log2(r),np.log2(d),{ (p,m): (b[p][m][:,-1].mean().round(4), b[p][m][:,-1].std(ddof=1).round(4)) for p in b for m in b[p]})
+    z = 100*(rows["AdamW"][2]["test"]["error"]-rows["Adam + L2"][2]["test"]["error"])[:,-1]
+    print(z.mean(), z.std(ddof=1))

@@ -18,6 +18,8 @@ TABLE
 * With NOISE = 0 ...
 """
 
+import itertools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -51,7 +53,7 @@ class Network(nn.Module):
 network = Network()
 images, labels = map(jnp.asarray, load_digits(return_X_y=True))
 images = images.astype(jnp.float32) / 16
-PATHS = [f"params/{layer}/kernel" for layer in ("hidden1", "hidden2", "head")]
+PATHS = [f"{layer}/kernel" for layer in ("hidden1", "hidden2", "head")]
 
 
 def loss_of(params, key):
@@ -59,7 +61,7 @@ def loss_of(params, key):
     which, pixels = jax.random.split(key)
     rows = jax.random.randint(which, (BATCH_SIZE,), 0, TRAINING_DIGITS)
     x = images[rows] + NOISE * jax.random.normal(pixels, (BATCH_SIZE, images.shape[1]))
-    logits = network.apply(params, x)
+    logits = network.apply({"params": params}, x)
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels[rows]).mean()
 
 
@@ -71,7 +73,7 @@ def optimizer(learning_rate):
 def start(learning_rate, seed):
     """Parameters, state and random key of a run."""
     key = jax.random.key(seed)
-    params = network.init(key, images[:1])
+    params = network.init(key, images[:1])["params"]
     return params, optimizer(learning_rate).init(params), key
 
 
@@ -94,10 +96,16 @@ def advance(carry, learning_rate, seed):
     return jax.lax.scan(step, carry, length=PIECE)
 
 
-def settled(history, quantity, path):
-    """Measured value of every run over the last half of its steps, and what was predicted."""
-    half = history[f"{quantity}/{path}"][..., STEPS // 2 :]
-    return np.sqrt(np.mean(half**2, axis=-1)), history[f"{quantity}_equilibrium/{path}"][..., -1]
+def draw(history):
+    """Rotation and norm of the first seed at each learning rate."""
+    with plots.house_style():
+        figure, panels = plt.subplots(2, len(RATES), figsize=(9, 5.5), sharey="row", squeeze=False)
+        for i, rate in enumerate(RATES):
+            first_seed = {name: values[i, 0] for name, values in history.items()}
+            plots.equilibrium(first_seed, paths=PATHS, axes=panels[:, i])
+            panels[0, i].set_title(f"learning rate {rate:.2g}, decay {DECAY} per step")
+        figure.savefig("equilibrium.png", dpi=120)
+    print("Drawn: equilibrium.png")
 
 
 def main():
@@ -108,27 +116,20 @@ def main():
         logs.append(jax.tree.map(np.asarray, log))
     history = {name: np.concatenate([log[name] for log in logs], axis=-1) for name in logs[0]}
 
-    print("learning rate  leaf      rotation  predicted  ratio        norm   predicted  ratio")
-    for i, rate in enumerate(RATES):
-        for path in PATHS:
-            cells = [f"{rate:<13.3g}  {path.split('/')[1]:8}"]
-            for quantity, digits in (("rotation", 4), ("norm", 2)):
-                measured, predicted = (x[i] for x in settled(history, quantity, path))
-                ratio = measured / predicted
-                cells.append(
-                    f"{measured.mean():<8.{digits}f}  {predicted.mean():<9.{digits}f}  "
-                    f"{ratio.mean():.2f} ± {ratio.std():.2f}"
-                )
-            print("  ".join(cells))
-
-    figure, panels = plt.subplots(2, 2, figsize=(9, 6), sharey="row", layout="constrained")
-    for i, rate in enumerate(RATES):
-        first_seed = {name: values[i, 0] for name, values in history.items()}
-        plots.equilibrium(first_seed, paths=PATHS, axes=panels[:, i])
-        panels[0, i].set_title(f"learning rate {rate:.3g}, decay {DECAY} per step")
-    figure.savefig("equilibrium.png", dpi=120)
-    print("Drawn: equilibrium.png")
-    return history
+    print("learning rate  leaf            rotation, predicted, ratio       norm, predicted, ratio")
+    ratios = {}
+    for (i, rate), path in itertools.product(enumerate(RATES), PATHS):
+        row = f"{rate:<13.2g}  {path:14}"
+        for quantity, digits in (("rotation", 4), ("norm", 2)):
+            of_runs = history[f"{quantity}/{path}"][i, :, STEPS // 2 :]
+            measured = np.sqrt(np.mean(of_runs**2, axis=-1))
+            predicted = history[f"{quantity}_equilibrium/{path}"][i, :, -1]
+            ratio = ratios[quantity, rate, path] = measured / predicted
+            row += f"  {measured.mean():.{digits}f}  {predicted.mean():.{digits}f}"
+            row += f"  {ratio.mean():.2f} ± {ratio.std():.2f}"
+        print(row)
+    draw(history)
+    return ratios
 
 
 if __name__ == "__main__":

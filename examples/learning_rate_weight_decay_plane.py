@@ -54,13 +54,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax.training.train_state import TrainState
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from sklearn.datasets import load_digits
 from tqdm import tqdm
 
 import decoupled_wd as dwd
+from decoupled_wd import plots
 
 NAME = "learning_rate_weight_decay_plane"
 TRAINING_DIGITS, BATCH_SIZE, HIDDEN_UNITS, CLASSES = 400, 64, 64, 10
@@ -285,29 +284,17 @@ def exponents(centre: int, count: int) -> np.ndarray:
 
 def draw(planes: Sequence[np.ndarray]) -> Figure:
     """Draw the mean test errors on one scale, the ten best cells of each plane circled."""
-    lowest = max(min(100 * plane.min() for plane in planes), 0.1)  # A log scale has no zero.
-    norm = LogNorm(lowest, 4 * lowest)
-    figure = Figure(figsize=(17, 3.9), layout="constrained")
-    all_axes = figure.subplots(1, len(planes), squeeze=False)[0]
+    with plots.house_style():
+        figure = Figure(figsize=(17, 3.9))
+        all_axes = figure.subplots(1, len(planes), squeeze=False)[0]
     for optimizer, plane, axes in zip(OPTIMIZERS, planes, all_axes, strict=True):
-        axes.imshow(100 * plane, origin="lower", cmap="viridis", norm=norm)
-        i, j = np.unravel_index(plane.argsort(axis=None)[:10], plane.shape)
-        axes.scatter(j, i, s=90, facecolors="none", edgecolors="white", linewidths=1.6)
+        centres = optimizer.learning_rate, optimizer.weight_decay
+        plots.plane(100 * plane, *(2.0 ** exponents(x, len(plane)) for x in centres), axes=axes)
         axes.set_title(optimizer.name)
         axes.set_xlabel(f"weight decay $\\lambda$ per {optimizer.weight_decay_per}")
-        centres = {axes.yaxis: optimizer.learning_rate, axes.xaxis: optimizer.weight_decay}
-        for axis, centre in centres.items():
-            powers = [f"$2^{{{x}}}$" for x in exponents(centre, len(plane))]
-            every = slice(None, None, -(-len(plane) // 8))  # More than eight labels would overlap.
-            axis.set_ticks(range(len(plane))[every], powers[every])
+        axes.set_ylabel("")
     all_axes[0].set_ylabel("learning rate $\\alpha$ per step")
-    round_numbers = (1, 2, 3, 4, 6, 8, 10, 15, 20, 25, 30, 40, 60, 80)
-    bar = figure.colorbar(
-        ScalarMappable(norm, "viridis"), ax=all_axes, extend="max", shrink=0.77, pad=0.01,
-        ticks=[x for x in round_numbers if lowest <= x <= 4 * lowest], format="%g",
-        label="mean test error (%)",
-    )  # fmt: skip
-    bar.minorticks_off()
+    plots.share_colours(all_axes, "mean test error (%)")
     return figure
 
 

@@ -9,7 +9,6 @@ devices. The copies with outputs, NAME.ipynb, are what GitHub shows and Colab op
 
 import base64
 import io
-import json
 import os
 import pathlib
 import re
@@ -69,7 +68,7 @@ def paired(text: pathlib.Path) -> NotebookNode:
     for index, cell in enumerate(notebook.cells):
         cell.id, cell.metadata = f"cell-{index}", {}
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    notebook.metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
+    notebook.metadata = NotebookNode(kernelspec=kernel)
     return notebook
 
 
@@ -79,11 +78,15 @@ def execute(notebook: NotebookNode, folder: pathlib.Path, **environment: str) ->
     An error in a cell is raised, and so is what the kernel says on stderr, progress bars aside.
     """
     before = _seconds_of_children()
-    client = NotebookClient(notebook, timeout=600, record_timing=False, kernel_name="python3")
+    client = NotebookClient(notebook, timeout=600, record_timing=False, coalesce_streams=True)
+    client.extra_arguments = [
+        "--log-level=ERROR"
+    ]  # It warns that others on the machine may listen.
     client.execute(cwd=str(folder), env={**os.environ, **environment})
+    notebook.metadata.language_info = {"name": "python"}  # without the version it ran on
     for cell in notebook.cells:
         if cell.cell_type == "code":
-            cell.outputs = list(_without_noise(cell.outputs))
+            cell.outputs = list(without_noise(cell.outputs))
     return _seconds_of_children() - before
 
 
@@ -92,11 +95,13 @@ def _seconds_of_children() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def _without_noise(outputs: list[NotebookNode]) -> Iterator[NotebookNode]:
+def without_noise(outputs: list[NotebookNode]) -> Iterator[NotebookNode]:
     """The outputs less progress bars, with pictures in a palette: a third of the bytes."""
     for output in outputs:
         if output.get("name") == "stderr":
-            said = [line for line in re.split(r"[\r\n]", output.text) if not PROGRESS.fullmatch(line)]
+            said = [
+                line for line in re.split(r"[\r\n]", output.text) if not PROGRESS.fullmatch(line)
+            ]
             if said:
                 raise RuntimeError("A cell says on stderr:\n" + "\n".join(said))
             continue
@@ -113,7 +118,7 @@ def write(text: pathlib.Path) -> str:
     notebook = paired(text)
     # The clock would tell of what else the machine does.
     seconds = execute(notebook, FOLDER)
-    written = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
+    written = nbformat.writes(notebook) + "\n"
     kilobytes = len(written.encode()) / 1000
     report = f"{text.stem:42} {seconds:4.0f} s of CPU {kilobytes:4.0f} kB"
     if seconds > SECONDS or kilobytes > KILOBYTES:

@@ -14,7 +14,15 @@ from decoupled_wd.conventions._rule import Missing, Rule, carry, is_plain_sgd
 
 @dataclasses.dataclass(frozen=True)
 class Conversion:
-    """One optimizer's hyperparameters, in the words of two conventions."""
+    """One optimizer's hyperparameters, in the words of two conventions.
+
+    Example:
+        >>> found = convert("pytorch.SGD", "paper.SGDW", lr=0.5, weight_decay=0.25)
+        >>> found.arguments["weight_decay"], found.decay_per_step  # 0.5 * 0.25
+        (0.125, 0.125)
+        >>> found.missing  # nothing: it is exact
+        ()
+    """
 
     source: Convention
     given: Mapping[str, Any]
@@ -48,7 +56,15 @@ class Conversion:
 
 
 class NoCounterpart(ValueError):
-    """A conversion that is not exact; its attribute `nearest` is the nearest one there is."""
+    """A conversion that is not exact; its attribute `nearest` is the nearest one there is.
+
+    Example:
+        >>> try:
+        ...     convert("pytorch.Adam", "pytorch.AdamW", weight_decay=0.01)
+        ... except NoCounterpart as error:
+        ...     print(error.nearest.missing[0].part)
+        The L2 penalty inside the gradient, where the target's decay is decoupled
+    """
 
     def __init__(self, nearest: Conversion) -> None:
         super().__init__(

@@ -23,7 +23,14 @@ Form = Literal["coupled", "parallel", "first", "after", "proximal"]
 
 
 class Unit(NamedTuple):
-    """What w is per: the powers of base rate and multiplier in a decay of w A^i eta^j per step."""
+    """What w is per: the powers of base rate and multiplier in a decay of w A^i eta^j per step.
+
+    Example:
+        A decay per unit of learning rate, and the paper's, per unit of the schedule; a is A eta:
+
+        >>> print(Unit(rate=1, schedule=1), "|", Unit(rate=0, schedule=1))
+        a w | η w
+    """
 
     rate: float
     """i, of the base learning rate A."""
@@ -164,7 +171,16 @@ DIRECTIONS: Mapping[str, Direction] = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Convention:
-    """What one optimizer of one library does, for one setting of its options."""
+    """What one optimizer of one library does, for one setting of its options.
+
+    Example:
+        >>> from decoupled_wd.conventions import CONVENTIONS
+        >>> adamw = next(record for record in CONVENTIONS if record.name == "pytorch.AdamW")
+        >>> adamw.title, adamw.form, str(adamw.unit)
+        ('pytorch.AdamW(amsgrad=False)', 'first', 'a w')
+        >>> adamw.formula()
+        'p ← (1 − d) p, p ← p − a u; d = a w; u = m̂/(√v̂ + ε)'
+    """
 
     name: str
     """Library and optimizer, as its users know them: "pytorch.AdamW"."""

@@ -24,7 +24,12 @@ from decoupled_wd.conventions._record import (
 
 
 class Missing(NamedTuple):
-    """A part of a convention without counterpart in another."""
+    """A part of a convention without counterpart in another.
+
+    Example:
+        >>> print(Missing("Nesterov momentum", "The target steps without it."))
+        Nesterov momentum. The target steps without it.
+    """
 
     part: str
     cost: str

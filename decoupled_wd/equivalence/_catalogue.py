@@ -34,8 +34,18 @@ PROPERTIES: tuple[Property, ...] = (*properties.ROWS, *penalties.PROPERTIES)
 def relation(name: str) -> Relation | Property:
     """Look a row up by its name.
 
+    Args:
+        name: such as `"b3"`; `CATALOGUE` and `PROPERTIES` have them all.
+
+    Returns:
+        The row.
+
     Raises:
         KeyError: there is no such row; the message lists those there are.
+
+    Example:
+        >>> relation("a1").statement
+        'SGD with weight decay = SGD with L2, any schedule on both terms'
     """
     rows = {row.name: row for row in (*CATALOGUE, *PROPERTIES)}
     if name not in rows:

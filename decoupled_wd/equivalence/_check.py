@@ -29,7 +29,16 @@ _ROWS_A_PROGRAM = 8  # Compiled together they share most of the compiler's fixed
 
 
 class Trajectories(NamedTuple):
-    """What is compared of the parameters, as float64 arrays of shape (runs, steps, d)."""
+    """What is compared of the parameters, as float64 arrays of shape (runs, steps, d).
+
+    Example:
+        One run of two steps of one weight: it decays by 0.1, and by 0.1 times a schedule of 1, 1/2.
+
+        >>> from decoupled_wd.equivalence import relation
+        >>> (paths,) = trajectories([relation("N13")])
+        >>> paths.left.shape, paths.left.ravel().round(3), paths.right.ravel().round(3)
+        ((1, 2, 1), array([0.9 , 0.81]), array([0.9  , 0.855]))
+    """
 
     left: np.ndarray
     right: np.ndarray
@@ -39,7 +48,16 @@ class Trajectories(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What was measured of a row."""
+    """What was measured of a row.
+
+    Example:
+        A separation, with its gap:
+
+        >>> from decoupled_wd.equivalence import relation
+        >>> (report,) = check_relations([relation("N13")])
+        >>> report.verdict, round(report.deviation, 9), report.holds
+        ('never', 0.045, True)
+    """
 
     name: str
     verdict: str
@@ -73,6 +91,19 @@ def check_relations(
 
     Returns:
         A report a row, in order. It raises nothing for a row that does not hold: see `holds`.
+
+    Raises:
+        TypeError: `relations` is one row, and a sequence of them is needed.
+
+    Example:
+        SGD with L2 is SGD with weight decay at lambda / alpha, and not at lambda itself:
+
+        >>> import dataclasses
+        >>> from decoupled_wd.equivalence import relation
+        >>> row = relation("a1")
+        >>> wrong = dataclasses.replace(row, map=lambda h: {"penalty": h["lam"]})
+        >>> [report.holds for report in check_relations([row, wrong])]
+        [True, False]
     """
     if float32 is None:
         float32 = jax.default_backend() != "cpu"
@@ -89,7 +120,25 @@ def check_relations(
 
 
 def trajectories(relations: Sequence[Relation]) -> list[Trajectories]:
-    """Run relations in float64 on CPU and give both sides' parameters."""
+    """Run relations in float64 on CPU and give both sides' parameters, after every step.
+
+    Args:
+        relations: rows of two sides, such as `CATALOGUE`.
+
+    Returns:
+        `Trajectories` a row, in order.
+
+    Raises:
+        TypeError: `relations` is one row, and a sequence of them is needed.
+
+    Example:
+        A separation's gap is the largest distance of the two:
+
+        >>> from decoupled_wd.equivalence import relation
+        >>> (paths,) = trajectories([relation("N13")])
+        >>> round(float(np.abs(paths.left - paths.right).max()), 9), relation("N13").gap
+        (0.045, 0.045)
+    """
     return _in_groups(_run_group, relations, float64_on_cpu)
 
 

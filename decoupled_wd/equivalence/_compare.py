@@ -33,7 +33,15 @@ _DRAWS = 8  # A power of 2: one for each odd amount from -7 to 7 that an operati
 
 
 class Comparison(NamedTuple):
-    """What `check` found; `str` makes it a few lines. Paths are those of the left's parameters."""
+    """What `check` found; `str` makes it a few lines. Paths are those of the left's parameters.
+
+    Example:
+        >>> sgd, scale = optax.sgd(0.5), optax.scale(-0.5)
+        >>> print(check(sgd, scale, params={"w": 1.0}, gradients={"w": np.ones(3)}))
+        identical to the last bit
+        largest deviation 0.0e+00, 0.0e+00 of the largest parameter, 0 ulp
+        3 steps, recorded gradients, open loop, float64
+    """
 
     verdict: Literal["identical", "rounding", "difference"]
     """`"identical"`: to the last bit. `"rounding"`: the gap of no leaf exceeds the floor at any step.
@@ -206,7 +214,7 @@ def assert_equivalent(left: Side, right: Side, **options: Any) -> None:
     Args:
         left: as in `check`.
         right: as in `check`.
-        **options: as in `check`.
+        options: as in `check`.
 
     Returns:
         Nothing.

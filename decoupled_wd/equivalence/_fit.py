@@ -37,7 +37,15 @@ _COLUMNS = 4  # Of a printed table.
 
 
 class Minimiser(NamedTuple):
-    """Numbers at which the gap is smallest among their neighbours."""
+    """Numbers at which the gap is smallest among their neighbours.
+
+    Example:
+        The target's rate, 0.25, is not among those that may be fitted; the nearest is an end:
+
+        >>> found = fit(lambda h: optax.sgd(h["rate"]), optax.sgd(0.25), {"rate": (0.5, 1.0)}, steps=2)
+        >>> [(best.values, best.at_bound) for best in found.minimisers]
+        [({'rate': 0.5}, ('rate',))]
+    """
 
     values: Mapping[str, float]
     """The free numbers, by name."""
@@ -63,7 +71,13 @@ class Minimiser(NamedTuple):
 
 
 class Fit(NamedTuple):
-    """What `fit` found; `str` makes it a table."""
+    """What `fit` found; `str` makes it a table.
+
+    Example:
+        >>> found = fit(lambda h: optax.sgd(h["rate"]), optax.sgd(0.25), {"rate": (0.1, 0.4)}, steps=2)
+        >>> found.verdict, round(found.minimisers[0].values["rate"], 9), found.not_settled
+        ('equal', 0.25, 0)
+    """
 
     verdict: FitVerdict
     """`"equal"`: the largest gap is at most 1e-12. `"a gap remains"`: the smallest one is stationary,

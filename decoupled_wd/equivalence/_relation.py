@@ -18,14 +18,29 @@ Verdict = Literal["bitwise", "rounding", "limit", "never"]
 
 
 class Interval(NamedTuple):
-    """Where a number is drawn from, the ends included: by its logarithm if both are positive."""
+    """Where a number is drawn from, the ends included: by its logarithm if both are positive.
+
+    Example:
+        >>> from decoupled_wd.equivalence import DOMAINS
+        >>> DOMAINS["beta"]
+        Interval(low=0.0, high=0.95)
+    """
 
     low: float
     high: float
 
 
 class Problem(NamedTuple):
-    """Stochastic gradients: what an optimizer is run on."""
+    """Stochastic gradients: what an optimizer is run on.
+
+    Example:
+        A gradient of theta - x on batches of one x, two steps of one micro-step each:
+
+        >>> x = np.array([[[1.0]], [[3.0]]])
+        >>> problem = Problem("mean", lambda theta, x: theta - x, x, theta0=np.array([5.0]))
+        >>> problem.steps, problem.gradient(problem.theta0, problem.batches[0, 0])
+        (2, array([4.]))
+    """
 
     name: str
     gradient: Callable[[jax.Array, Any], jax.Array]
@@ -46,7 +61,14 @@ class Problem(NamedTuple):
 
 
 class Mutant(NamedTuple):
-    """A wrong map: the right one with one constant changed."""
+    """A wrong map: the right one with one constant changed.
+
+    Example:
+        >>> from decoupled_wd.equivalence import relation
+        >>> mutant = relation("k1").mutant
+        >>> mutant.change, mutant.apply({"lam": 1.0})
+        ('lam times 1.01', {'lam': 1.01})
+    """
 
     change: str
     """What was changed, as printed."""
@@ -55,7 +77,15 @@ class Mutant(NamedTuple):
 
 
 class Limit(NamedTuple):
-    """A number on its way to where two optimizers meet."""
+    """A number on its way to where two optimizers meet.
+
+    Example:
+        With a growing eps Adam becomes SGD, and the gap falls as 1 / eps:
+
+        >>> from decoupled_wd.equivalence import relation
+        >>> relation("adam-large-eps").limit
+        Limit(name='eps', values=(1000.0, 10000.0, 100000.0), rate=-1.0)
+    """
 
     name: str
     values: tuple[float, ...]
@@ -83,6 +113,14 @@ class Relation:
     to zero with a number, at a measured rate; `"never"` a separation. A separation names a witness: the
     problem, the numbers, and the gap that can be worked out by hand; where `family` is given, no
     member of it does better.
+
+    Example:
+        From the paper's decay, per step, to Optax's, per unit of learning rate:
+
+        >>> from decoupled_wd.equivalence import relation
+        >>> row = relation("k1")
+        >>> row.verdict, row.map({"alpha": 0.5, "lam": 0.25})  # 0.25 / 0.5
+        ('rounding', {'lam': 0.5})
     """
 
     name: str
@@ -139,7 +177,16 @@ class Relation:
 
 @dataclasses.dataclass(frozen=True)
 class Property:
-    """A number that an optimizer is claimed to have, measured, and where the claim ends."""
+    """A number that an optimizer is claimed to have, measured, and where the claim ends.
+
+    Example:
+        >>> from decoupled_wd.equivalence import relation
+        >>> bound = relation("bf16-noop")
+        >>> bound.statement
+        'up to this λ per step, 2^-9, decay moves no bfloat16 weight at all'
+        >>> bound.expected * 2**9
+        1.0
+    """
 
     name: str
     statement: str

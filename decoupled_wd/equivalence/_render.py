@@ -11,7 +11,23 @@ Row = Relation | Property
 
 
 def markdown_table(rows: Sequence[Row]) -> str:
-    """Render rows as a Markdown table: what is claimed, and the map it takes."""
+    """Render rows as a Markdown table: what is claimed, and the map it takes.
+
+    Args:
+        rows: of `CATALOGUE` or `PROPERTIES`.
+
+    Returns:
+        The table's lines.
+
+    Raises:
+        AttributeError: something is no row.
+
+    Example:
+        >>> print(markdown_table([relation("d1")]))
+        | row | | statement | hyperparameters | initial state |
+        |---|---|---|---|---|
+        | d1 | = | proximal (implicit) decay = decay after the step | l = μ/(1+μ) | from `init` |
+    """
     lines = ["| row | | statement | hyperparameters | initial state |", "|---|---|---|---|---|"]
     for row in rows:
         maps = (row.map_text, row.start_text) if isinstance(row, Relation) else (row.condition, "")
@@ -20,7 +36,22 @@ def markdown_table(rows: Sequence[Row]) -> str:
 
 
 def full_markdown_table(rows: Sequence[Row]) -> str:
-    """Render rows with what is tested, on what, and why it is true."""
+    """Render rows as a Markdown table with what is tested, on what, and why it is true.
+
+    Args:
+        rows: of `CATALOGUE` or `PROPERTIES`.
+
+    Returns:
+        The table's lines.
+
+    Raises:
+        AttributeError: something is no row.
+
+    Example:
+        >>> head, _, row = full_markdown_table([relation("N13")]).splitlines()
+        >>> head.split(" | ")[-2], row.split(" | ")[-2]
+        ('why', 'No gradient, η = (1, ½), λ = 0.1: 0.9·0.9 against 0.9·0.95.')
+    """
     lines = ["| row | | statement | map | tested | why | source |", "|---|---|---|---|---|---|---|"]
     for row in rows:
         lines.append(
@@ -38,7 +69,23 @@ def full_markdown_table(rows: Sequence[Row]) -> str:
 
 
 def text_table(rows: Sequence[Row], reports: Sequence[Report]) -> str:
-    """Render rows with what was measured of them, for a terminal."""
+    """Render rows with what was measured of them, for a terminal.
+
+    Args:
+        rows: of `CATALOGUE` or `PROPERTIES`, one or more.
+        reports: what `check_relations` gave for them.
+
+    Returns:
+        The table's lines.
+
+    Raises:
+        ValueError: not as many reports as rows, or no rows.
+
+    Example:
+        >>> rows = [relation("N14")]
+        >>> print(text_table(rows, check_relations(rows)).splitlines()[2])
+        N14 ≠ by 0.2439   yes     2.4e-01            decay outside MultiSteps ≠ decay inside
+    """
     width = max(len(row.name) for row in rows)
     head = f"{'row':<{width}} {'':<13} {'holds':<5} {'measured':>9} {'mutant':>9}  statement"
     lines = [head, "-" * 110]
@@ -79,6 +126,9 @@ def explain(name: str) -> None:
     Args:
         name: the row, such as `"b3"`; `CATALOGUE` and `PROPERTIES` have them all.
 
+    Returns:
+        Nothing.
+
     Raises:
         KeyError: there is no such row; the message lists those there are.
 
@@ -96,7 +146,21 @@ def explain(name: str) -> None:
 
 
 def verdict_text(row: Row) -> str:
-    """Say a verdict in a word or two."""
+    """Say a verdict in a word or two.
+
+    Args:
+        row: of `CATALOGUE` or `PROPERTIES`.
+
+    Returns:
+        What the tables have in their second column.
+
+    Raises:
+        AttributeError: it is no row.
+
+    Example:
+        >>> [verdict_text(relation(name)) for name in ("b1", "N13", "adam-bound")]
+        ['=', '≠ by 0.045', 'at most 7.27']
+    """
     if isinstance(row, Property):
         return f"{'at most' if row.at_most else 'is'} {row.expected:.4g}"
     if row.limit is not None:

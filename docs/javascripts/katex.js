@@ -1,0 +1,6 @@
+document$.subscribe(({ body }) => renderMathInElement(body, {
+  delimiters: [
+    { left: "\\[", right: "\\]", display: true },
+    { left: "\\(", right: "\\)", display: false },
+  ],
+}));
