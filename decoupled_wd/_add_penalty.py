@@ -35,9 +35,10 @@ class MovingAverage:
     """A reference that follows the parameters, as `moving_average` makes it.
 
     Example:
-        >>> moving_average(0.75)
+        >>> import decoupled_wd as dwd
+        >>> dwd.moving_average(0.75)
         moving_average(0.75)
-        >>> moving_average(0.75).decay
+        >>> dwd.moving_average(0.75).decay
         0.75
     """
 
@@ -70,7 +71,7 @@ def moving_average(decay: Number) -> MovingAverage:
 
         >>> import jax.numpy as jnp
         >>> import decoupled_wd as dwd
-        >>> decay = dwd.decoupled_weight_decay(0.5, toward=moving_average(0.75))
+        >>> decay = dwd.decoupled_weight_decay(0.5, toward=dwd.moving_average(0.75))
         >>> state = decay.init(jnp.array([1.0]))
         >>> u, state = decay.update(jnp.array([0.0]), state, jnp.array([3.0]))
         >>> print(u, state.memory["toward"])  # 0.5 (3 - 1), and 0.75 * 1 + 0.25 * 3
@@ -88,7 +89,7 @@ class DecayMemoryState(NamedTuple):
 
         >>> import jax.numpy as jnp
         >>> import decoupled_wd as dwd
-        >>> decay = dwd.decoupled_weight_decay(0.5, strength=strengths.norm_control())
+        >>> decay = dwd.decoupled_weight_decay(0.5, strength=dwd.strengths.norm_control())
         >>> state = decay.init({"w": jnp.array([3.0, 4.0])})
         >>> type(state).__name__, float(state.memory["norm"]["w"])
         ('DecayMemoryState', 5.0)

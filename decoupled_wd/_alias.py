@@ -212,9 +212,10 @@ def adamw(
         A weight without gradient shows the decay alone. The same number, two meanings:
 
         >>> import jax.numpy as jnp
+        >>> import decoupled_wd as dwd
         >>> theta, g = jnp.array([1.0]), jnp.array([0.0])
         >>> for coupling in ("schedule", "learning_rate"):
-        ...     tx = adamw(0.1, weight_decay=0.004, coupling=coupling)
+        ...     tx = dwd.adamw(0.1, weight_decay=0.004, coupling=coupling)
         ...     u, _ = tx.update(g, tx.init(theta), theta)
         ...     print(coupling, round(float(u[0]), 6))
         schedule -0.004
@@ -279,8 +280,9 @@ def adam_l2(
         Without a gradient from the loss, every weight moves by alpha, large or small:
 
         >>> import jax.numpy as jnp
+        >>> import decoupled_wd as dwd
         >>> theta, g = jnp.array([1.0, 100.0]), jnp.array([0.0, 0.0])
-        >>> tx = adam_l2(0.1, weight_decay=0.01)
+        >>> tx = dwd.adam_l2(0.1, weight_decay=0.01)
         >>> u, _ = tx.update(g, tx.init(theta), theta)
         >>> [round(float(x), 3) for x in u]
         [-0.1, -0.1]
@@ -345,8 +347,9 @@ def amsgradw(
 
     Example:
         >>> import jax.numpy as jnp
+        >>> import decoupled_wd as dwd
         >>> theta, g = jnp.array([1.0]), jnp.array([5.0])
-        >>> tx = amsgradw(0.1, weight_decay=0.002)
+        >>> tx = dwd.amsgradw(0.1, weight_decay=0.002)
         >>> u, _ = tx.update(g, tx.init(theta), theta)
         >>> round(float(u[0]), 4)  # -(0.1 * 1 + 0.002 * 1)
         -0.102
@@ -407,8 +410,9 @@ def amsgrad_l2(
 
     Example:
         >>> import jax.numpy as jnp
+        >>> import decoupled_wd as dwd
         >>> theta, g = jnp.array([1.0, 100.0]), jnp.array([0.0, 0.0])
-        >>> tx = amsgrad_l2(0.1, weight_decay=0.01)
+        >>> tx = dwd.amsgrad_l2(0.1, weight_decay=0.01)
         >>> u, _ = tx.update(g, tx.init(theta), theta)
         >>> [round(float(x), 3) for x in u]
         [-0.1, -0.1]
@@ -472,8 +476,9 @@ def sgdw(
 
     Example:
         >>> import jax.numpy as jnp
+        >>> import decoupled_wd as dwd
         >>> theta, g = jnp.array([1.0]), jnp.array([2.0])
-        >>> tx = sgdw(0.1, weight_decay=0.004)
+        >>> tx = dwd.sgdw(0.1, weight_decay=0.004)
         >>> u, _ = tx.update(g, tx.init(theta), theta)
         >>> round(float(u[0]), 4)  # -(0.1 * 2 + 0.004 * 1)
         -0.204
@@ -536,8 +541,9 @@ def sgd_l2(
 
     Example:
         >>> import jax.numpy as jnp
+        >>> import decoupled_wd as dwd
         >>> theta, g = jnp.array([1.0]), jnp.array([2.0])
-        >>> tx = sgd_l2(0.1, weight_decay=0.5)
+        >>> tx = dwd.sgd_l2(0.1, weight_decay=0.5)
         >>> u, _ = tx.update(g, tx.init(theta), theta)
         >>> round(float(u[0]), 4)  # -0.1 * (2 + 0.5 * 1)
         -0.25
@@ -593,8 +599,9 @@ def lionw(
 
     Example:
         >>> import jax.numpy as jnp
+        >>> import decoupled_wd as dwd
         >>> theta, g = jnp.array([1.0]), jnp.array([-7.0])
-        >>> tx = lionw(0.1, weight_decay=0.004)
+        >>> tx = dwd.lionw(0.1, weight_decay=0.004)
         >>> u, _ = tx.update(g, tx.init(theta), theta)
         >>> round(float(u[0]), 4)  # -(0.1 * sign(-7) + 0.004 * 1)
         0.096
@@ -673,8 +680,9 @@ def adamwr(
         Batches of 1 from 4 points, a first cycle of 1 epoch: lambda = 0.008 / sqrt(4).
 
         >>> import jax.numpy as jnp
+        >>> import decoupled_wd as dwd
         >>> theta, g = jnp.array([1.0]), jnp.array([0.0])
-        >>> tx = adamwr(0.1, 0.008, batch_size=1, dataset_size=4, period=1)
+        >>> tx = dwd.adamwr(0.1, 0.008, batch_size=1, dataset_size=4, period=1)
         >>> u, _ = tx.update(g, tx.init(theta), theta)
         >>> round(float(u[0]), 6)
         -0.004
@@ -751,8 +759,9 @@ def sgdwr(
         Batches of 1 from 4 points, a first cycle of 1 epoch: lambda = 0.008 / sqrt(4).
 
         >>> import jax.numpy as jnp
+        >>> import decoupled_wd as dwd
         >>> theta, g = jnp.array([1.0]), jnp.array([2.0])
-        >>> tx = sgdwr(0.1, 0.008, batch_size=1, dataset_size=4, period=1)
+        >>> tx = dwd.sgdwr(0.1, 0.008, batch_size=1, dataset_size=4, period=1)
         >>> u, _ = tx.update(g, tx.init(theta), theta)
         >>> round(float(u[0]), 6)  # -(0.1 * 2 + 0.004 * 1)
         -0.204

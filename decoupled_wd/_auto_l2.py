@@ -22,7 +22,8 @@ class AutoL2State(NamedTuple):
         A loss that stays 1 shows in the third measurement, that of step 2:
 
         >>> import jax.numpy as jnp
-        >>> tx, theta = add_auto_l2_to_grad(0.5, measure_every=1), jnp.array([2.0])
+        >>> import decoupled_wd as dwd
+        >>> tx, theta = dwd.add_auto_l2_to_grad(0.5, measure_every=1), jnp.array([2.0])
         >>> state = tx.init(theta)
         >>> for _ in range(3):
         ...     _, state = tx.update(theta, state, theta, value=1.0)
@@ -83,7 +84,8 @@ def add_auto_l2_to_grad(
         The loss is 1 all the time, which shows in the third measurement:
 
         >>> import jax.numpy as jnp
-        >>> tx, theta = add_auto_l2_to_grad(0.5, measure_every=1), jnp.array([2.0])
+        >>> import decoupled_wd as dwd
+        >>> tx, theta = dwd.add_auto_l2_to_grad(0.5, measure_every=1), jnp.array([2.0])
         >>> state = tx.init(theta)
         >>> for _ in range(3):
         ...     g, state = tx.update(jnp.array([0.0]), state, theta, value=1.0)

@@ -19,9 +19,10 @@ class AddL2ToGradState(NamedTuple):
         In `adam_l2` it stands first, before Adam's moments; Optax finds its numbers by name:
 
         >>> import jax.numpy as jnp
+        >>> import optax
         >>> import decoupled_wd as dwd
         >>> state = dwd.adam_l2(0.1, weight_decay=0.5).init(jnp.ones(3))
-        >>> isinstance(state[0], AddL2ToGradState), float(optax.tree.get(state, "weight_decay"))
+        >>> isinstance(state[0], dwd.AddL2ToGradState), float(optax.tree.get(state, "weight_decay"))
         (True, 0.5)
     """
 
@@ -36,7 +37,8 @@ class AddPenaltyToGradState(NamedTuple):
 
     Example:
         >>> import jax.numpy as jnp
-        >>> l1, theta = add_l1_to_grad(lambda step: 0.5 / (1 + step)), jnp.ones(3)
+        >>> import decoupled_wd as dwd
+        >>> l1, theta = dwd.add_l1_to_grad(lambda step: 0.5 / (1 + step)), jnp.ones(3)
         >>> state = l1.init(theta)
         >>> for _ in range(2):
         ...     _, state = l1.update(theta, state, theta)
@@ -90,7 +92,8 @@ def add_l2_to_grad(
 
     Example:
         >>> import jax.numpy as jnp
-        >>> l2 = add_l2_to_grad(0.5)
+        >>> import decoupled_wd as dwd
+        >>> l2 = dwd.add_l2_to_grad(0.5)
         >>> theta = jnp.array([4.0])
         >>> g, state = l2.update(jnp.array([1.0]), l2.init(theta), theta)
         >>> float(g[0])  # 1 + 0.5 * 4
@@ -138,7 +141,8 @@ def add_l1_to_grad(
 
     Example:
         >>> import jax.numpy as jnp
-        >>> l1 = add_l1_to_grad(0.5)
+        >>> import decoupled_wd as dwd
+        >>> l1 = dwd.add_l1_to_grad(0.5)
         >>> theta = jnp.array([4.0, -4.0, 0.0])
         >>> g, state = l1.update(jnp.ones(3), l1.init(theta), theta)
         >>> print(g)
@@ -187,7 +191,8 @@ def add_elastic_net_to_grad(
 
     Example:
         >>> import jax.numpy as jnp
-        >>> penalty = add_elastic_net_to_grad(1.0, 0.5)
+        >>> import decoupled_wd as dwd
+        >>> penalty = dwd.add_elastic_net_to_grad(1.0, 0.5)
         >>> theta = jnp.array([4.0, -4.0, 0.0])
         >>> g, state = penalty.update(jnp.zeros(3), penalty.init(theta), theta)
         >>> print(g)

@@ -24,7 +24,8 @@ class DecoupledWeightDecayState(NamedTuple):
         A decay that halves with every step; before the first step the state has that of step 0:
 
         >>> import jax.numpy as jnp
-        >>> decay, theta = decoupled_weight_decay(lambda step: 0.5 ** (step + 1)), jnp.ones(3)
+        >>> import decoupled_wd as dwd
+        >>> decay, theta = dwd.decoupled_weight_decay(lambda step: 0.5 ** (step + 1)), jnp.ones(3)
         >>> state = decay.init(theta)
         >>> for _ in range(3):
         ...     print(int(state.count), float(state.weight_decay))
@@ -99,8 +100,9 @@ def decoupled_weight_decay(
 
         >>> import jax.numpy as jnp
         >>> import optax
+        >>> import decoupled_wd as dwd
         >>> adamw = optax.chain(
-        ...     optax.scale_by_adam(), optax.scale(0.001), decoupled_weight_decay(0.1),
+        ...     optax.scale_by_adam(), optax.scale(0.001), dwd.decoupled_weight_decay(0.1),
         ...     optax.scale(-1.0))
         >>> theta = jnp.array([2.0])
         >>> u, state = adamw.update(jnp.array([0.0]), adamw.init(theta), theta)
@@ -146,21 +148,24 @@ def applied_weight_decay(state: Any) -> Any:
 
     Example:
         >>> import jax.numpy as jnp
-        >>> decay = decoupled_weight_decay(lambda step: 0.5 ** (step + 1))
+        >>> import optax
+        >>> import decoupled_wd as dwd
+        >>> decay = dwd.decoupled_weight_decay(lambda step: 0.5 ** (step + 1))
         >>> theta = jnp.array([2.0])
         >>> state = decay.init(theta)
         >>> _, state = decay.update(theta, state, theta)
         >>> _, state = decay.update(theta, state, theta)
-        >>> float(applied_weight_decay(state))
+        >>> float(dwd.applied_weight_decay(state))
         0.25
 
         Decay at place C, and a schedule that halves the steps:
 
         >>> schedule = lambda step: 0.5**step
-        >>> tx = optax.chain(decoupled_weight_decay(0.5), optax.scale_by_schedule(schedule))
+        >>> tx = optax.chain(dwd.decoupled_weight_decay(0.5), optax.scale_by_schedule(schedule))
         >>> u, state = tx.update(jnp.array([0.0]), tx.init(theta), theta)
         >>> u, state = tx.update(jnp.array([0.0]), state, theta)
-        >>> float(applied_weight_decay(state)), float(schedule(1) * applied_weight_decay(state))
+        >>> applied = float(dwd.applied_weight_decay(state))
+        >>> applied, schedule(1) * applied
         (0.5, 0.25)
         >>> print(u / theta)
         [0.25]

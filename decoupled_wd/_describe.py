@@ -17,7 +17,9 @@ class DecayRow(NamedTuple):
     """What decay does to one leaf.
 
     Example:
-        >>> (row,) = describe_decay({"kernel": jnp.ones((2, 3))}, weight_decay=0.004)
+        >>> import jax.numpy as jnp
+        >>> import decoupled_wd as dwd
+        >>> (row,) = dwd.describe_decay({"kernel": jnp.ones((2, 3))}, weight_decay=0.004)
         >>> row.path, row.shape, round(row.decay_per_step, 6), round(row.half_life)  # ln 2 / 0.004
         ('kernel', (2, 3), 0.004, 173)
     """
@@ -41,9 +43,11 @@ class DecayTable:
     Example:
         Which leaves do not decay?
 
+        >>> import jax.numpy as jnp
+        >>> import decoupled_wd as dwd
         >>> from decoupled_wd import masks
         >>> params = {"bias": jnp.ones(3), "kernel": jnp.ones((2, 3))}
-        >>> table = describe_decay(params, masks.matrices())
+        >>> table = dwd.describe_decay(params, masks.matrices())
         >>> [row.path for row in table if not row.multiplier]
         ['bias']
     """
@@ -92,6 +96,9 @@ def describe_decay(
     $$d_t = m \cdot \{\eta_t \lambda,\ \alpha \eta_t \lambda,\ \lambda,\ \alpha \eta_t^2 \lambda\},
     \quad h = \frac{\ln 2}{-\ln(1 - d_t)}$$
 
+    with m the mask's multiplier of the leaf, and one of the four by `coupling`: `"schedule"`,
+    `"learning_rate"`, `"none"`, `"corrected"`.
+
     Args:
         params: the parameters, or their shapes, as `jax.eval_shape` gives them; nothing is computed on
             them. Leaves that are no floating or complex arrays get no row. Of an NNX module with other
@@ -118,9 +125,10 @@ def describe_decay(
 
     Example:
         >>> import jax.numpy as jnp
+        >>> import decoupled_wd as dwd
         >>> from decoupled_wd import masks
         >>> params = {"bias": jnp.ones(3), "kernel": jnp.ones((2, 3))}
-        >>> describe_decay(params, masks.by_path({"bias": 0}), weight_decay=0.004)
+        >>> dwd.describe_decay(params, masks.by_path({"bias": 0}), weight_decay=0.004)
         path    shape   dtype    multiplier  decay per step  half-life
         bias    (3,)    float32           0               0        inf
         kernel  (2, 3)  float32           1           0.004      172.9

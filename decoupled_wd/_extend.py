@@ -112,7 +112,9 @@ def extend_with_decoupled_weight_decay(
 
     Example:
         >>> import jax.numpy as jnp
-        >>> tx = extend_with_decoupled_weight_decay(optax.rmsprop(0.1), 0.004)
+        >>> import optax
+        >>> import decoupled_wd as dwd
+        >>> tx = dwd.extend_with_decoupled_weight_decay(optax.rmsprop(0.1), 0.004)
         >>> theta, g = jnp.array([1.0]), jnp.array([0.0])
         >>> u, _ = tx.update(g, tx.init(theta), theta)
         >>> round(float(u[0]), 6)

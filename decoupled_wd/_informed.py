@@ -32,8 +32,9 @@ def informed_chain(
 
     Example:
         >>> import jax.numpy as jnp
+        >>> import optax
         >>> import decoupled_wd as dwd
-        >>> chain = informed_chain(optax.scale(0.5), dwd.decoupled_weight_decay(0.25))
+        >>> chain = dwd.informed_chain(optax.scale(0.5), dwd.decoupled_weight_decay(0.25))
         >>> theta = jnp.array([4.0])
         >>> u, _ = chain.update(jnp.array([2.0]), chain.init(theta), theta)
         >>> print(u)

@@ -17,7 +17,8 @@ class LazyDecayState(NamedTuple):
         Row 0 has waited for two steps of 1/2, and 3/4 of it are yet to go; row 1 was updated:
 
         >>> import jax.numpy as jnp
-        >>> tx, theta = lazy_decay(0.5), jnp.array([8.0, 8.0])
+        >>> import decoupled_wd as dwd
+        >>> tx, theta = dwd.lazy_decay(0.5), jnp.array([8.0, 8.0])
         >>> state = tx.init(theta)
         >>> for _ in range(2):
         ...     _, state = tx.update(jnp.array([0.0, 1.0]), state, theta)
@@ -73,7 +74,9 @@ def lazy_decay(weight_decay: NumberOrSchedule, mask: Mask = None) -> optax.Gradi
         Row 0 has a gradient in the second step only, and halves twice there; row 1 in each:
 
         >>> import jax.numpy as jnp
-        >>> tx = optax.chain(optax.scale(0.5), lazy_decay(0.5), optax.scale(-1.0))
+        >>> import optax
+        >>> import decoupled_wd as dwd
+        >>> tx = optax.chain(optax.scale(0.5), dwd.lazy_decay(0.5), optax.scale(-1.0))
         >>> theta = jnp.array([8.0, 8.0])
         >>> state = tx.init(theta)
         >>> for g in (jnp.array([0.0, 2.0]), jnp.array([2.0, 2.0])):
@@ -163,10 +166,11 @@ def caught_up(params: Params, state: Any) -> Params:
 
     Example:
         >>> import jax.numpy as jnp
-        >>> tx = lazy_decay(0.5)
+        >>> import decoupled_wd as dwd
+        >>> tx = dwd.lazy_decay(0.5)
         >>> theta = jnp.array([8.0, 4.0])
         >>> _, state = tx.update(jnp.array([0.0, 1.0]), tx.init(theta), theta)
-        >>> print(caught_up(theta, state))  # row 1 was touched, and nothing of it is pending
+        >>> print(dwd.caught_up(theta, state))  # row 1 was touched, and nothing of it is pending
         [4. 4.]
     """
 

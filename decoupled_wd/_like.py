@@ -77,7 +77,8 @@ def like(
         PyTorch multiplies the decay by the learning rate: a step removes 0.1 * 0.04.
 
         >>> import jax.numpy as jnp
-        >>> tx = like("pytorch.AdamW", lr=0.1, weight_decay=0.04)
+        >>> import decoupled_wd as dwd
+        >>> tx = dwd.like("pytorch.AdamW", lr=0.1, weight_decay=0.04)
         >>> theta, g = jnp.array([1.0]), jnp.array([0.0])
         >>> u, _ = tx.update(g, tx.init(theta), theta)
         >>> round(float(u[0]), 6)

@@ -43,7 +43,7 @@ class Penalty:
         >>> import decoupled_wd as dwd
         >>> def slope(x):
         ...     return jnp.where(x < 0, x / 2, x)
-        >>> lopsided = Penalty("lopsided", lambda x: slope(x) * x / 2, slope,
+        >>> lopsided = dwd.Penalty("lopsided", lambda x: slope(x) * x / 2, slope,
         ...     lambda x, tau, old: jnp.where(x < 0, x / (1 + tau / 2), x / (1 + tau)))
         >>> decay = dwd.decoupled_weight_decay(0.5, penalty=lopsided)
         >>> theta = jnp.array([-4.0, 4.0])
@@ -68,8 +68,9 @@ class Tracking:
         Huber's penalty, linear from 1.5 times the mean distance on:
 
         >>> import jax.numpy as jnp
+        >>> import decoupled_wd as dwd
         >>> x = jnp.array([-1.0, 1.0, 4.0])
-        >>> tracking = huber_tracking(1.5)
+        >>> tracking = dwd.huber_tracking(1.5)
         >>> mean = tracking.statistic(x)
         >>> print(mean, tracking.at(mean).gradient(x))
         2.0 [-1.  1.  3.]
@@ -139,7 +140,8 @@ def elastic_net(l1_ratio: Number) -> Penalty:
 
     Example:
         >>> import jax.numpy as jnp
-        >>> print(elastic_net(0.5).gradient(jnp.array([-4.0, 0.0, 4.0])))
+        >>> import decoupled_wd as dwd
+        >>> print(dwd.elastic_net(0.5).gradient(jnp.array([-4.0, 0.0, 4.0])))
         [-2.5  0.   2.5]
 
     Source: Zou and Hastie 2005, "Regularization and variable selection via the elastic net", which
@@ -185,7 +187,8 @@ def huber(delta: Number) -> Penalty:
 
     Example:
         >>> import jax.numpy as jnp
-        >>> print(huber(1.0).gradient(jnp.array([-4.0, 0.5, 4.0])))
+        >>> import decoupled_wd as dwd
+        >>> print(dwd.huber(1.0).gradient(jnp.array([-4.0, 0.5, 4.0])))
         [-1.   0.5  1. ]
 
     Source: Huber 1964; as a decay Guo and Fan 2025, "AdamHD", arXiv 2511.14721.
@@ -240,7 +243,7 @@ def huber_tracking(factor: Number = 1.5, average: Number = 0.99) -> Tracking:
 
         >>> import jax.numpy as jnp
         >>> import decoupled_wd as dwd
-        >>> decay = dwd.decoupled_weight_decay(0.5, penalty=huber_tracking(1.0))
+        >>> decay = dwd.decoupled_weight_decay(0.5, penalty=dwd.huber_tracking(1.0))
         >>> theta = jnp.array([0.0, 2.0, 4.0])
         >>> u, _ = decay.update(jnp.zeros(3), decay.init(theta), theta)
         >>> print(u)
@@ -264,8 +267,9 @@ def huber_tracking(factor: Number = 1.5, average: Number = 0.99) -> Tracking:
 
 
 def explicit(penalty: Penalty) -> Penalty:
-    r"""The penalty with a step along its gradient, $x - \tau \, \partial\Omega(x)$, for its
-    proximal step.
+    r"""Take a step along a penalty's gradient in place of its proximal step.
+
+    $$x \leftarrow x - \tau \, \partial\Omega(x)$$
 
     In `proximal_weight_decay` it then acts explicitly and where the step ends: with `L2` as
     $(1 - \tau) x$, what libraries do that decay after the step, and where $1/(1+\tau)$ is implicit.
@@ -283,7 +287,7 @@ def explicit(penalty: Penalty) -> Penalty:
         >>> import jax.numpy as jnp
         >>> import decoupled_wd as dwd
         >>> theta, u = jnp.array([1.0]), jnp.array([3.0])
-        >>> for penalty in (L2, explicit(L2)):
+        >>> for penalty in (dwd.L2, dwd.explicit(dwd.L2)):
         ...     decay = dwd.proximal_weight_decay(0.25, penalty=penalty)
         ...     print(theta + decay.update(u, decay.init(theta), theta)[0])  # 4 / 1.25, 4 * 0.75
         [3.2]
@@ -321,7 +325,8 @@ def power(p: Number) -> Penalty:
 
     Example:
         >>> import jax.numpy as jnp
-        >>> print(power(1.5).gradient(jnp.array([-4.0, 0.0, 4.0])))
+        >>> import decoupled_wd as dwd
+        >>> print(dwd.power(1.5).gradient(jnp.array([-4.0, 0.0, 4.0])))
         [-2.  0.  2.]
 
     Source: Outmezguine and Levi 2024, "Decoupled Weight Decay for Any p Norm", arXiv 2404.10824 (pWD):

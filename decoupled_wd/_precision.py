@@ -35,8 +35,9 @@ class CompensatedRoundingState(NamedTuple):
         Half a step to the next bfloat16 number is no step, and is kept; a float32 leaf keeps nothing:
 
         >>> import jax.numpy as jnp
+        >>> import decoupled_wd as dwd
         >>> params = {"b": jnp.ones(1), "w": jnp.ones(1, jnp.bfloat16)}
-        >>> tx, u = compensated_rounding(), {"b": jnp.zeros(1), "w": jnp.full(1, 2.0**-9)}
+        >>> tx, u = dwd.compensated_rounding(), {"b": jnp.zeros(1), "w": jnp.full(1, 2.0**-9)}
         >>> u, state = tx.update(u, tx.init(params), params)
         >>> print(u["w"], 2**9 * state.residual["w"], state.residual["b"])
         [0.] [1] MaskedNode()
@@ -60,17 +61,13 @@ def to_float32() -> optax.GradientTransformation:
     it and around the rest, because skipped and taken steps must be of one dtype. `optax.MultiSteps`
     goes around the whole chain: between its real steps the updates are zero.
 
-    Args:
-
     Returns:
         A transformation with `optax.EmptyState()`, no bytes. It does not read `params`.
 
-    Raises:
-        TypeError, ValueError: never.
-
     Example:
         >>> import jax.numpy as jnp
-        >>> widen = to_float32()
+        >>> import decoupled_wd as dwd
+        >>> widen = dwd.to_float32()
         >>> u, _ = widen.update(jnp.array([0.5], jnp.bfloat16), widen.init(None))
         >>> u
         Array([0.5], dtype=float32)
@@ -121,8 +118,9 @@ def stochastic_rounding(seed: Number = 0) -> optax.GradientTransformation:
         A step a quarter of the way to the next bfloat16 number. A quarter of the weights take it:
 
         >>> import jax.numpy as jnp
+        >>> import decoupled_wd as dwd
         >>> theta = jnp.ones(100_000, jnp.bfloat16)
-        >>> tx = stochastic_rounding()
+        >>> tx = dwd.stochastic_rounding()
         >>> u, _ = tx.update(jnp.full(100_000, 2.0**-9), tx.init(theta), theta)
         >>> print(jnp.unique(u) * 2**7, round(float(jnp.mean(u != 0)), 2))
         [0. 1.] 0.25
@@ -174,8 +172,6 @@ def compensated_rounding() -> optax.GradientTransformation:
     The update is in float32, and `optax.apply_updates` lands on q exactly. Nothing may follow, as with
     `stochastic_rounding`.
 
-    Args:
-
     Returns:
         A transformation with state `CompensatedRoundingState(residual)`, 2 bytes a 16-bit parameter. It
         reads `params`, rounds where they are narrower than 32 bits, and gives back the dtype of the
@@ -191,8 +187,9 @@ def compensated_rounding() -> optax.GradientTransformation:
 
         >>> import jax.numpy as jnp
         >>> import optax
+        >>> import decoupled_wd as dwd
         >>> theta = jnp.ones(1, jnp.bfloat16)
-        >>> tx = compensated_rounding()
+        >>> tx = dwd.compensated_rounding()
         >>> state = tx.init(theta)
         >>> for _ in range(4):
         ...     u, state = tx.update(jnp.full(1, 2.0**-9), state, theta)
@@ -305,8 +302,10 @@ def with_rounding(
         A step of 1/1000 is lost on a bfloat16 weight of 1, and not on average when rounded at random:
 
         >>> import jax.numpy as jnp
+        >>> import optax
+        >>> import decoupled_wd as dwd
         >>> theta, g = jnp.ones(100_000, jnp.bfloat16), jnp.ones(100_000, jnp.bfloat16)
-        >>> for tx in (optax.sgd(0.001), with_rounding(optax.sgd(0.001), "stochastic")):
+        >>> for tx in (optax.sgd(0.001), dwd.with_rounding(optax.sgd(0.001), "stochastic")):
         ...     u, _ = tx.update(g, tx.init(theta), theta)
         ...     end = optax.apply_updates(theta, u).astype(jnp.float32)
         ...     print(round(float(jnp.mean(1 - end)), 4))

@@ -17,7 +17,8 @@ class KeepNormState(NamedTuple):
         Two neurons, the columns, of norms 5 and 1:
 
         >>> import jax.numpy as jnp
-        >>> print(keep_norm(neuron_axis=-1).init(jnp.array([[3.0, 1.0], [4.0, 0.0]])).norm)
+        >>> import decoupled_wd as dwd
+        >>> print(dwd.keep_norm(neuron_axis=-1).init(jnp.array([[3.0, 1.0], [4.0, 0.0]])).norm)
         [[5. 1.]]
     """
 
@@ -32,7 +33,8 @@ class RotationState(NamedTuple):
         The squared norm of an update across the weights is 16; a quarter of it enters the average:
 
         >>> import jax.numpy as jnp
-        >>> tx, theta = scale_by_rotation(average=0.75), jnp.array([3.0, 0.0, 0.0, 0.0, 0.0])
+        >>> import decoupled_wd as dwd
+        >>> tx, theta = dwd.scale_by_rotation(average=0.75), jnp.array([3.0, 0.0, 0.0, 0.0, 0.0])
         >>> _, state = tx.update(jnp.array([0.0, -2.0, 2.0, -2.0, 2.0]), tx.init(theta), theta)
         >>> print(state.count, state.norm, state.square)
         1 [3.] [4.]
@@ -75,7 +77,8 @@ def keep_norm(
 
     Example:
         >>> import jax.numpy as jnp
-        >>> tx, theta = keep_norm(), jnp.array([5.0, 0.0])
+        >>> import decoupled_wd as dwd
+        >>> tx, theta = dwd.keep_norm(), jnp.array([5.0, 0.0])
         >>> u, _ = tx.update(jnp.array([1.0, 8.0]), tx.init(theta), theta)  # to 6 and 8, of norm 10
         >>> print(theta + u)
         [3. 4.]
@@ -155,7 +158,8 @@ def scale_by_rotation(
         The part along the weights goes, and the rest gets the weights' norm:
 
         >>> import jax.numpy as jnp
-        >>> tx, theta = scale_by_rotation(), jnp.array([1.0, -1.0, 0.0, 0.0])
+        >>> import decoupled_wd as dwd
+        >>> tx, theta = dwd.scale_by_rotation(), jnp.array([1.0, -1.0, 0.0, 0.0])
         >>> u, _ = tx.update(jnp.array([9.0, -9.0, -4.0, 4.0]), tx.init(theta), theta)
         >>> print(jnp.abs(jnp.round(u, 4)), jnp.sign(u[2:]))
         [0. 0. 1. 1.] [-1.  1.]

@@ -19,7 +19,8 @@ class ProximalWeightDecayState(NamedTuple):
         The decay is 1, by which a weight loses a half, 1 - 1 / (1 + 1):
 
         >>> import jax.numpy as jnp
-        >>> decay, theta = proximal_weight_decay(1.0), jnp.array([4.0])
+        >>> import decoupled_wd as dwd
+        >>> decay, theta = dwd.proximal_weight_decay(1.0), jnp.array([4.0])
         >>> u, state = decay.update(jnp.array([0.0]), decay.init(theta), theta)
         >>> float(state.weight_decay), float((theta + u)[0])
         (1.0, 2.0)
@@ -80,8 +81,9 @@ def proximal_weight_decay(
         The steps of SGD end at 0.75 and 0.25, and the threshold is 0.5:
 
         >>> import jax.numpy as jnp
+        >>> import optax
         >>> import decoupled_wd as dwd
-        >>> tx = optax.chain(optax.sgd(0.25), proximal_weight_decay(0.5, penalty=dwd.L1))
+        >>> tx = optax.chain(optax.sgd(0.25), dwd.proximal_weight_decay(0.5, penalty=dwd.L1))
         >>> theta = jnp.array([1.0, 0.5])
         >>> u, state = tx.update(jnp.array([1.0, 1.0]), tx.init(theta), theta)
         >>> print(optax.apply_updates(theta, u))

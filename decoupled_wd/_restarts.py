@@ -41,7 +41,8 @@ def cosine_warm_restarts(
 
     Example:
         >>> import jax.numpy as jnp
-        >>> restarts = cosine_warm_restarts(2)
+        >>> import decoupled_wd as dwd
+        >>> restarts = dwd.cosine_warm_restarts(2)
         >>> u = jnp.array([8.0])
         >>> state = restarts.init(u)
         >>> for _ in range(3):

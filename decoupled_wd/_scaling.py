@@ -156,7 +156,8 @@ def scale_by_adam(
         The first step has size 1 whatever the gradient:
 
         >>> import jax.numpy as jnp
-        >>> adam = scale_by_adam(eps=0.0)
+        >>> import decoupled_wd as dwd
+        >>> adam = dwd.scale_by_adam(eps=0.0)
         >>> g = jnp.array([0.5, -8.0])
         >>> u, state = adam.update(g, adam.init(g))
         >>> [round(float(x), 3) for x in u]
@@ -264,15 +265,16 @@ def scale_by_amsgrad(
 
     Example:
         >>> import jax.numpy as jnp
+        >>> import decoupled_wd as dwd
         >>> g = jnp.array([4.0])
         >>> for variant in ("paper", "pytorch", "optax", "keras"):
-        ...     amsgrad = scale_by_amsgrad(b1=0.5, b2=0.75, eps=0.0, variant=variant)
+        ...     amsgrad = dwd.scale_by_amsgrad(b1=0.5, b2=0.75, eps=0.0, variant=variant)
         ...     print(variant, float(amsgrad.update(g, amsgrad.init(g))[0][0]))
         paper 1.0
         pytorch 1.0
         optax 1.0
         keras 1.0
-        >>> amsgrad = scale_by_amsgrad(b1=0.0, b2=0.75, eps=0.0, variant="paper")
+        >>> amsgrad = dwd.scale_by_amsgrad(b1=0.0, b2=0.75, eps=0.0, variant="paper")
         >>> float(amsgrad.update(g, amsgrad.init(g))[0][0])  # 1 / sqrt(1 - b2)
         2.0
 
@@ -413,15 +415,14 @@ def trace(
 
 
 def scale_by_schedule(schedule: NumberOrSchedule | None) -> optax.GradientTransformation:
-    r"""Multiply the updates by a number or by a schedule of the step: the $\times\alpha$ and
-    $\times\eta_t$ of the chain.
+    r"""Multiply the updates by a number or by a schedule of the step.
 
     $$u \leftarrow s_t u$$
 
-    Beside `optax.scale_by_schedule` it takes a number as well, with the same state, so that a
-    checkpoint survives the change from one to the other; and it multiplies 16-bit updates in
-    float32, where Optax rounds the multiplier to 16 bits first, and what would overflow becomes the
-    largest number.
+    These are the $\times\alpha$ and the $\times\eta_t$ of the chain. Unlike `optax.scale_by_schedule`
+    it takes a number as well, with the same state, so that a checkpoint survives the change from one
+    to the other; and it multiplies 16-bit updates in float32, where Optax rounds the multiplier to
+    16 bits first, and what would overflow becomes the largest number.
 
     Args:
         schedule: a real number, traced or not, or a callable of the 0-based step count; None is 1.
@@ -435,7 +436,8 @@ def scale_by_schedule(schedule: NumberOrSchedule | None) -> optax.GradientTransf
 
     Example:
         >>> import jax.numpy as jnp
-        >>> halve = scale_by_schedule(lambda step: 0.5**step)
+        >>> import decoupled_wd as dwd
+        >>> halve = dwd.scale_by_schedule(lambda step: 0.5**step)
         >>> u = jnp.array([8.0])
         >>> state = halve.init(u)
         >>> for _ in range(3):

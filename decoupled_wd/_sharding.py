@@ -53,6 +53,8 @@ def optimizer_state_sharding(
     Example:
         Over 4 devices a kernel's moments are cut along their columns, as 4 does not divide 3:
 
+        >>> import jax
+        >>> import jax.numpy as jnp
         >>> import decoupled_wd as dwd
         >>> mesh = jax.sharding.AbstractMesh((4,), ("data",))
         >>> params = {"bias": jnp.zeros(3), "kernel": jnp.zeros((3, 8))}

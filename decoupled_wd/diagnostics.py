@@ -57,8 +57,10 @@ class LeafStatistics(NamedTuple):
     Example:
         The root mean square of a leaf:
 
+        >>> import jax.numpy as jnp
+        >>> from decoupled_wd import diagnostics
         >>> theta = jnp.array([1.0, 7.0])
-        >>> leaf = leaf_statistics({"w": theta}, {"w": -theta})["w"]
+        >>> leaf = diagnostics.leaf_statistics({"w": theta}, {"w": -theta})["w"]
         >>> float(jnp.sqrt(leaf.squared_norm / leaf.size))  # of (1 + 49) / 2
         5.0
     """
@@ -109,7 +111,9 @@ def leaf_statistics(
 
     Example:
         >>> import jax.numpy as jnp
-        >>> leaf = leaf_statistics({"w": jnp.array([3.0, 4.0])}, {"w": jnp.array([0.0, -1.0])})["w"]
+        >>> from decoupled_wd import diagnostics
+        >>> theta, u = {"w": jnp.array([3.0, 4.0])}, {"w": jnp.array([0.0, -1.0])}
+        >>> leaf = diagnostics.leaf_statistics(theta, u)["w"]
         >>> float(leaf.squared_norm), float(leaf.inner_product), float(leaf.squared_update)
         (25.0, -4.0, 1.0)
     """
@@ -146,8 +150,9 @@ def norm(leaf: LeafStatistics) -> jax.Array:
 
     Example:
         >>> import jax.numpy as jnp
+        >>> from decoupled_wd import diagnostics
         >>> theta = jnp.array([3.0, 4.0])
-        >>> float(norm(leaf_statistics(theta, theta)[""]))
+        >>> float(diagnostics.norm(diagnostics.leaf_statistics(theta, theta)[""]))
         5.0
     """
     return jnp.sqrt(leaf.squared_norm)
@@ -172,8 +177,9 @@ def cosine(leaf: LeafStatistics) -> jax.Array:
 
     Example:
         >>> import jax.numpy as jnp
-        >>> leaf = leaf_statistics(jnp.array([3.0, 4.0]), jnp.array([0.0, -1.0]))[""]
-        >>> round(float(cosine(leaf)), 6)
+        >>> from decoupled_wd import diagnostics
+        >>> leaf = diagnostics.leaf_statistics(jnp.array([3.0, 4.0]), jnp.array([0.0, -1.0]))[""]
+        >>> round(float(diagnostics.cosine(leaf)), 6)
         -0.8
     """
     lengths = norm(leaf) * jnp.sqrt(leaf.squared_update)
@@ -203,8 +209,9 @@ def rotation(leaf: LeafStatistics) -> jax.Array:
         A step to the side by a ten-thousandth:
 
         >>> import jax.numpy as jnp
-        >>> leaf = leaf_statistics(jnp.array([1.0, 0.0]), jnp.array([0.0, 1e-4]))[""]
-        >>> round(float(rotation(leaf)), 8)
+        >>> from decoupled_wd import diagnostics
+        >>> leaf = diagnostics.leaf_statistics(jnp.array([1.0, 0.0]), jnp.array([0.0, 1e-4]))[""]
+        >>> round(float(diagnostics.rotation(leaf)), 8)
         0.0001
     """
     cos = cosine(leaf)
@@ -233,8 +240,10 @@ def decay_to_update(leaf: LeafStatistics) -> jax.Array:
         The step takes a tenth of 5 off, and moves the leaf by 2:
 
         >>> import jax.numpy as jnp
+        >>> from decoupled_wd import diagnostics
         >>> theta, u = jnp.array([3.0, 4.0]), jnp.array([2.0, 0.0])
-        >>> float(decay_to_update(leaf_statistics(theta, u, weight_decay=0.1)[""]))
+        >>> leaf = diagnostics.leaf_statistics(theta, u, weight_decay=0.1)[""]
+        >>> float(diagnostics.decay_to_update(leaf))
         0.25
     """
     if leaf.weight_decay is None:
@@ -288,10 +297,11 @@ def effective_decay(
         >>> import jax.numpy as jnp
         >>> import optax
         >>> import decoupled_wd as dwd
+        >>> from decoupled_wd import diagnostics
         >>> theta = {"bias": jnp.array([1.0]), "kernel": jnp.array([[2.0]])}
         >>> for tx in (dwd.adamw(0.5, weight_decay=0.004, mask={"bias": False, "kernel": True}),
         ...            optax.adamw(0.5, weight_decay=0.004)):
-        ...     decay = effective_decay(tx, theta, tx.init(theta), theta)
+        ...     decay = diagnostics.effective_decay(tx, theta, tx.init(theta), theta)
         ...     print({path: round(float(d), 6) for path, d in decay.items()})
         {'bias': 0.0, 'kernel': 0.004}
         {'bias': 0.002, 'kernel': 0.002}
@@ -338,7 +348,9 @@ class Equilibrium(NamedTuple):
     Example:
         Twice the learning rate: weights of twice the norm, which turn by the same angle.
 
-        >>> slow, fast = (adamw_equilibrium(0.005, rate, size=100) for rate in (0.001, 0.002))
+        >>> from decoupled_wd import diagnostics
+        >>> slow = diagnostics.adamw_equilibrium(0.005, learning_rate=0.001, size=100)
+        >>> fast = diagnostics.adamw_equilibrium(0.005, learning_rate=0.002, size=100)
         >>> round(float(fast.norm / slow.norm), 4), round(float(fast.rotation / slow.rotation), 4)
         (2.0, 1.0)
     """
@@ -382,7 +394,8 @@ def adamw_equilibrium(
         ValueError: a number out of its range.
 
     Example:
-        >>> at = adamw_equilibrium(0.005, learning_rate=0.001, size=100, b1=0.0)
+        >>> from decoupled_wd import diagnostics
+        >>> at = diagnostics.adamw_equilibrium(0.005, learning_rate=0.001, size=100, b1=0.0)
         >>> round(float(at.rotation), 3), round(float(at.norm), 3)  # sqrt(0.01), 0.001 sqrt(10^4)
         (0.1, 0.1)
 
@@ -425,7 +438,8 @@ def sgdw_equilibrium(
         ValueError: a number out of its range.
 
     Example:
-        >>> at = sgdw_equilibrium(0.005, learning_rate=0.001, squared_gradient=4.0, momentum=0.0)
+        >>> from decoupled_wd import diagnostics
+        >>> at = diagnostics.sgdw_equilibrium(0.005, 0.001, squared_gradient=4.0, momentum=0.0)
         >>> round(float(at.rotation), 3), round(float(at.norm), 3)  # sqrt(0.01), 0.002 sqrt(100)
         (0.1, 0.02)
 
@@ -476,7 +490,8 @@ def lionw_equilibrium(
     Example:
         Without momentum it is a walk with signs for steps, as AdamW's without momentum:
 
-        >>> at = lionw_equilibrium(0.005, learning_rate=0.001, size=100, b1=0.0)
+        >>> from decoupled_wd import diagnostics
+        >>> at = diagnostics.lionw_equilibrium(0.005, learning_rate=0.001, size=100, b1=0.0)
         >>> round(float(at.rotation), 3), round(float(at.norm), 3)
         (0.1, 0.1)
 
@@ -555,7 +570,8 @@ def gradient_variance(grads: Updates) -> jax.Array:
 
     Example:
         >>> import jax.numpy as jnp
-        >>> float(gradient_variance({"w": jnp.array([[1.0], [3.0]])}))  # (1 + 1) / (2 - 1)
+        >>> from decoupled_wd import diagnostics
+        >>> float(diagnostics.gradient_variance({"w": jnp.array([[1.0], [3.0]])}))  # (1 + 1) / (2 - 1)
         2.0
     """
     leaves = {path: g for path, (g,) in _leaves("grads", grads).items()}
@@ -584,9 +600,10 @@ class NoiseFit(NamedTuple):
     Keep it beside the optimizer's state in a training loop: it has the same tree whatever it saw.
 
     Example:
-        >>> fit = fit_noise([], [])  # of no points
+        >>> from decoupled_wd import diagnostics
+        >>> fit = diagnostics.fit_noise([], [])  # of no points
         >>> for loss, variance in ((1.0, 5.0), (2.0, 7.0)):
-        ...     fit = fit_noise(loss, variance, fit)
+        ...     fit = diagnostics.fit_noise(loss, variance, fit)
         >>> float(fit.count), float(fit.slope), float(fit.intercept)
         (2.0, 2.0, 3.0)
     """
@@ -640,8 +657,9 @@ def fit_noise(losses: ArrayLike, variances: ArrayLike, earlier: NoiseFit | None 
         TypeError: what is no array of real numbers.
 
     Example:
-        >>> fit = fit_noise([1.0, 2.0], [5.0, 7.0])
-        >>> fit = fit_noise(3.0, 9.0, fit)
+        >>> from decoupled_wd import diagnostics
+        >>> fit = diagnostics.fit_noise([1.0, 2.0], [5.0, 7.0])
+        >>> fit = diagnostics.fit_noise(3.0, 9.0, fit)
         >>> float(fit.slope), float(fit.intercept)
         (2.0, 3.0)
 
@@ -692,8 +710,11 @@ class Gamma(NamedTuple):
     Example:
         At learning rate 1 the root of one second moment falls from 2 to 1, and that of the other stays:
 
+        >>> import jax.numpy as jnp
+        >>> import optax
+        >>> from decoupled_wd import diagnostics
         >>> before, after = (optax.ScaleByRmsState(nu={"w": jnp.array([v, 9.0])}) for v in (4.0, 1.0))
-        >>> gamma = amsgrad_gamma((before, after), (1.0, 1.0))["w"]
+        >>> gamma = diagnostics.amsgrad_gamma((before, after), (1.0, 1.0))["w"]
         >>> float(gamma.mean), float(gamma.minimum), float(gamma.negative)
         (-0.5, -1.0, 0.5)
     """
@@ -735,11 +756,12 @@ def amsgrad_gamma(
 
         >>> import jax.numpy as jnp
         >>> import decoupled_wd as dwd
+        >>> from decoupled_wd import diagnostics
         >>> theta = jnp.array([1.0])
         >>> for tx in (dwd.scale_by_adam(b2=0.5), dwd.scale_by_amsgrad(b2=0.5, variant="paper")):
         ...     _, before = tx.update(4 * theta, tx.init(theta))
         ...     _, after = tx.update(0 * theta, before)
-        ...     gamma = amsgrad_gamma((before, after), (0.5, 0.5))[""]
+        ...     gamma = diagnostics.amsgrad_gamma((before, after), (0.5, 0.5))[""]
         ...     print(round(float(gamma.mean), 3), float(gamma.negative))  # 2 (sqrt(4) - sqrt(8))
         -1.657 1.0
         0.0 0.0
@@ -862,8 +884,9 @@ def scalars(
         Half of the update is decay, and no gradient turns the leaf:
 
         >>> import jax.numpy as jnp
+        >>> from decoupled_wd import diagnostics
         >>> theta, u = {"w": jnp.array([3.0, 4.0])}, {"w": jnp.array([-1.5, -2.0])}
-        >>> for name, value in scalars(theta, u, weight_decay=0.25).items():
+        >>> for name, value in diagnostics.scalars(theta, u, weight_decay=0.25).items():
         ...     print(name, round(float(value), 3))
         norm/w 5.0
         cosine/w -1.0

@@ -31,8 +31,9 @@ class Seen(NamedTuple):
     Example:
         Decay only the weights that the step moves:
 
+        >>> import jax.numpy as jnp
         >>> import decoupled_wd as dwd
-        >>> moved = Gate("moved", lambda seen: seen.update != 0)
+        >>> moved = dwd.gates.Gate("moved", lambda seen: seen.update != 0)
         >>> decay, theta = dwd.decoupled_weight_decay(0.5, gate=moved), jnp.array([2.0, 2.0])
         >>> print(decay.update(jnp.array([0.0, 1.0]), decay.init(theta), theta)[0])
         [0. 2.]
@@ -62,7 +63,7 @@ class Gate:
 
         >>> import jax.numpy as jnp
         >>> import decoupled_wd as dwd
-        >>> small = Gate("small", lambda seen: abs(seen.parameter) < 1)
+        >>> small = dwd.gates.Gate("small", lambda seen: abs(seen.parameter) < 1)
         >>> decay = dwd.decoupled_weight_decay(0.5, gate=small)
         >>> theta = jnp.array([0.5, 4.0])
         >>> u, _ = decay.update(jnp.zeros(2), decay.init(theta), theta)
@@ -94,7 +95,7 @@ def cautious() -> Gate:
 
         >>> import jax.numpy as jnp
         >>> import decoupled_wd as dwd
-        >>> decay = dwd.decoupled_weight_decay(0.5, gate=cautious())
+        >>> decay = dwd.decoupled_weight_decay(0.5, gate=dwd.gates.cautious())
         >>> theta = jnp.array([2.0, 2.0, 2.0])
         >>> u, _ = decay.update(jnp.array([1.0, -1.0, 0.0]), decay.init(theta), theta)
         >>> print(u)
@@ -132,7 +133,7 @@ def above_norm(threshold: Number) -> Gate:
     Example:
         >>> import jax.numpy as jnp
         >>> import decoupled_wd as dwd
-        >>> decay = dwd.decoupled_weight_decay(0.5, gate=above_norm(4.0))
+        >>> decay = dwd.decoupled_weight_decay(0.5, gate=dwd.gates.above_norm(4.0))
         >>> theta = {"long": jnp.array([3.0, 4.0]), "short": jnp.array([0.0, 4.0])}
         >>> u, _ = decay.update(theta, decay.init(theta), theta)
         >>> print(u["long"], u["short"])
@@ -165,7 +166,7 @@ def every(steps: Number) -> Gate:
     Example:
         >>> import jax.numpy as jnp
         >>> import decoupled_wd as dwd
-        >>> decay, theta = dwd.decoupled_weight_decay(0.5, gate=every(2)), jnp.array([2.0])
+        >>> decay, theta = dwd.decoupled_weight_decay(0.5, gate=dwd.gates.every(2)), jnp.array([2.0])
         >>> state = decay.init(theta)
         >>> for _ in range(3):
         ...     u, state = decay.update(jnp.array([0.0]), state, theta)
@@ -195,7 +196,7 @@ def selective() -> Gate:
     Example:
         >>> import jax.numpy as jnp
         >>> import decoupled_wd as dwd
-        >>> decay = dwd.informed_chain(dwd.decoupled_weight_decay(0.5, gate=selective()))
+        >>> decay = dwd.informed_chain(dwd.decoupled_weight_decay(0.5, gate=dwd.gates.selective()))
         >>> theta = {"back": jnp.array([2.0]), "away": jnp.array([2.0])}
         >>> g = {"back": jnp.array([1.0]), "away": jnp.array([-1.0])}
         >>> u, _ = decay.update(g, decay.init(theta), theta)

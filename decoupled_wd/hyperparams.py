@@ -61,7 +61,8 @@ def steps_per_epoch(batch_size: Number, dataset_size: Number) -> Number:
         ValueError: a size below 1, a batch that is larger than the dataset.
 
     Example:
-        >>> steps_per_epoch(128, 50_000)
+        >>> import decoupled_wd as dwd
+        >>> dwd.steps_per_epoch(128, 50_000)
         391
     """
     _check_sizes(batch_size, dataset_size)
@@ -96,12 +97,14 @@ def normalized_weight_decay(
     Example:
         CIFAR-10, and 25.6 times as much data, which ImageNet32x32 is:
 
+        >>> import decoupled_wd as dwd
         >>> for epochs in (1, 100, 1800):
-        ...     print(f"{normalized_weight_decay(0.025, 128, 50_000, epochs):.4e}")
+        ...     print(f"{dwd.normalized_weight_decay(0.025, 128, 50_000, epochs):.4e}")
         1.2649e-03
         1.2649e-04
         2.9814e-05
-        >>> cifar, imagenet = (normalized_weight_decay(0.025, 128, n, 1) for n in (50_000, 1_280_000))
+        >>> cifar = dwd.normalized_weight_decay(0.025, 128, 50_000, 1)
+        >>> imagenet = dwd.normalized_weight_decay(0.025, 128, 1_280_000, 1)
         >>> round(cifar / imagenet, 2)  # the root of 25.6
         5.06
 
@@ -136,7 +139,8 @@ def normalize_weight_decay(
             `epochs` of 0 or less.
 
     Example:
-        >>> normalize_weight_decay(0.001, 100, 10_000, 4)  # 0.001 times the root of 400 steps
+        >>> import decoupled_wd as dwd
+        >>> dwd.normalize_weight_decay(0.001, 100, 10_000, 4)  # 0.001 times the root of 400 steps
         0.02
 
     Source: arXiv 1711.05101, appendix B.1, solved for the normalized decay.
@@ -208,9 +212,10 @@ def timescale(
             or less.
 
     Example:
-        >>> float(timescale(0.125)), float(timescale(0.125, steps_per_epoch=4))
+        >>> import decoupled_wd as dwd
+        >>> float(dwd.timescale(0.125)), float(dwd.timescale(0.125, steps_per_epoch=4))
         (8.0, 2.0)
-        >>> float(timescale(0.5, learning_rate=0.25))
+        >>> float(dwd.timescale(0.5, learning_rate=0.25))
         8.0
 
     Source: Wang and Aitchison, arXiv 2405.13698, whose $\tau_{iter}$ and $\tau_{epoch}$ these are.
@@ -241,9 +246,10 @@ def weight_decay_of_timescale(
         ValueError: a number of 0 or less, a timescale of a step or less.
 
     Example:
-        >>> float(weight_decay_of_timescale(2, steps_per_epoch=4))
+        >>> import decoupled_wd as dwd
+        >>> float(dwd.weight_decay_of_timescale(2, steps_per_epoch=4))
         0.125
-        >>> float(weight_decay_of_timescale(2, steps_per_epoch=4, learning_rate=0.25))
+        >>> float(dwd.weight_decay_of_timescale(2, steps_per_epoch=4, learning_rate=0.25))
         0.5
 
     Source: Wang and Aitchison, arXiv 2405.13698.
@@ -282,7 +288,8 @@ def half_life(
             or less.
 
     Example:
-        >>> float(half_life(0.5)), float(half_life(0.5, steps_per_epoch=4))
+        >>> import decoupled_wd as dwd
+        >>> float(dwd.half_life(0.5)), float(dwd.half_life(0.5, steps_per_epoch=4))
         (1.0, 0.25)
 
     Source: $(1 - \alpha \lambda)^h = 1/2$.
@@ -311,9 +318,10 @@ def weight_decay_of_half_life(
         ValueError: a number of 0 or less.
 
     Example:
-        >>> float(weight_decay_of_half_life(1)), float(weight_decay_of_half_life(0.5))
+        >>> import decoupled_wd as dwd
+        >>> float(dwd.weight_decay_of_half_life(1)), float(dwd.weight_decay_of_half_life(0.5))
         (0.5, 0.75)
-        >>> float(weight_decay_of_half_life(0.25, steps_per_epoch=4, learning_rate=0.25))
+        >>> float(dwd.weight_decay_of_half_life(0.25, steps_per_epoch=4, learning_rate=0.25))
         2.0
 
     Source: $(1 - \alpha \lambda)^h = 1/2$, solved for $\lambda$.
@@ -375,8 +383,9 @@ def weight_decay_at_learning_rate(
     Example:
         A network four times as wide, whose matrices learn at a quarter of the rate:
 
-        >>> to_rate = learning_rate_at_width(0.5, 256, 1024)
-        >>> to_rate, weight_decay_at_learning_rate(0.25, 0.5, to_rate)
+        >>> from decoupled_wd import hyperparams
+        >>> to_rate = hyperparams.learning_rate_at_width(0.5, 256, 1024)
+        >>> to_rate, hyperparams.weight_decay_at_learning_rate(0.25, 0.5, to_rate)
         (0.125, 1.0)
 
     Source: Kosson et al., arXiv 2510.19093 (abstract), for transfer over width; of the rules for width
@@ -411,12 +420,13 @@ def weight_decay_at_batch_size(
         ValueError: a negative decay, a size of 0 or less.
 
     Example:
-        >>> weight_decay_at_batch_size(0.125, 256, 1024)
+        >>> from decoupled_wd import hyperparams
+        >>> hyperparams.weight_decay_at_batch_size(0.125, 256, 1024)
         0.5
 
         Per unit of a learning rate that grows as the root of the batch size:
 
-        >>> weight_decay_at_learning_rate(0.5, 0.001, 0.002)
+        >>> hyperparams.weight_decay_at_learning_rate(0.5, 0.001, 0.002)
         0.25
 
     Source: Wang and Aitchison, arXiv 2405.13698; Bergsma et al., arXiv 2505.13738 (abstracts).
@@ -448,7 +458,8 @@ def weight_decay_at_dataset_size(
         ValueError: a negative decay, a size of 0 or less.
 
     Example:
-        >>> weight_decay_at_dataset_size(0.5, 50_000, 200_000)
+        >>> from decoupled_wd import hyperparams
+        >>> hyperparams.weight_decay_at_dataset_size(0.5, 50_000, 200_000)
         0.125
 
     Source: Wang and Aitchison, arXiv 2405.13698 (abstract).
@@ -487,7 +498,8 @@ def timescale_at_tokens_per_parameter(
     Example:
         Sixteen times the tokens per parameter; $16^{-0.527}$ is a little below a quarter:
 
-        >>> round(timescale_at_tokens_per_parameter(1.0, 20, 320), 3)
+        >>> from decoupled_wd import hyperparams
+        >>> round(hyperparams.timescale_at_tokens_per_parameter(1.0, 20, 320), 3)
         0.232
 
     Source: Bergsma et al., arXiv 2505.13738; the exponent from a secondary source.
@@ -521,7 +533,8 @@ def learning_rate_at_width(learning_rate: Number, from_width: Number, to_width: 
         ValueError: a negative learning rate, a width of 0 or less.
 
     Example:
-        >>> learning_rate_at_width(0.5, 256, 1024)
+        >>> from decoupled_wd import hyperparams
+        >>> hyperparams.learning_rate_at_width(0.5, 256, 1024)
         0.125
 
     Source: Fan et al., arXiv 2510.15262 (abstract).
@@ -566,10 +579,12 @@ def weight_decay_at_width(
     Example:
         The same decay in both units: $\lambda$ per step is the learning rate times the one per unit.
 
-        >>> weight_decay_at_width(0.125, 256, 1024)
+        >>> from decoupled_wd import hyperparams
+        >>> hyperparams.weight_decay_at_width(0.125, 256, 1024)
         0.0625
-        >>> to_rate = learning_rate_at_width(0.5, 256, 1024)
-        >>> to_rate * weight_decay_at_width(0.125 / 0.5, 256, 1024, coupling="learning_rate")
+        >>> to_rate = hyperparams.learning_rate_at_width(0.5, 256, 1024)
+        >>> per_rate = 0.125 / 0.5
+        >>> to_rate * hyperparams.weight_decay_at_width(per_rate, 256, 1024, coupling="learning_rate")
         0.0625
 
     Source: Fan et al., arXiv 2510.15262 (abstract), for the matrices of AdamW, in the second form.
@@ -599,7 +614,8 @@ class Suggestion(NamedTuple):
     """What one published rule gives for a run, and what that amounts to.
 
     Example:
-        >>> row = suggest(learning_rate=0.01, steps=2500).rows[0]
+        >>> import decoupled_wd as dwd
+        >>> row = dwd.suggest(learning_rate=0.01, steps=2500).rows[0]
         >>> row.rule, row.read_in
         ('normalized decay of 0.025', 'source')
         >>> round(row.per_step, 6), round(row.per_learning_rate, 6)  # 0.025 / sqrt(2500), over 0.01
@@ -627,7 +643,8 @@ class Suggestions(NamedTuple):
     """What the published rules give for a run; `str` makes a table of it.
 
     Example:
-        >>> run = suggest(steps=2500)
+        >>> import decoupled_wd as dwd
+        >>> run = dwd.suggest(steps=2500)
         >>> [row.rule for row in run.rows]
         ['normalized decay of 0.025', 'normalized decay of 0.05', '1e-4, independent']
         >>> run.left_out[1]
@@ -832,7 +849,7 @@ def suggest(
 
     Returns:
         `Suggestions`, whose `str` is a table, with a row for each rule: what to pass under each
-            `coupling`, the half-life, the source, and what the rule was read in.
+        `coupling`, the half-life, the source, and what the rule was read in.
 
     Raises:
         TypeError: not a number, or one of 16 bits; no string for `base_coupling`.
@@ -840,7 +857,8 @@ def suggest(
             dataset, steps that are given in both ways, another `base_coupling`.
 
     Example:
-        >>> run = suggest(learning_rate=0.01, batch_size=100, dataset_size=10_000, epochs=25)
+        >>> import decoupled_wd as dwd
+        >>> run = dwd.suggest(learning_rate=0.01, batch_size=100, dataset_size=10_000, epochs=25)
         >>> for row in run.rows:
         ...     print(f"{row.rule}: {row.per_step:g} = 0.01 * {row.per_learning_rate:g}")
         normalized decay of 0.025: 0.0005 = 0.01 * 0.05
@@ -853,7 +871,7 @@ def suggest(
 
         A language model, whose steps are known:
 
-        >>> run = suggest(learning_rate=0.01, steps=2500, tokens=2e9, parameters=1e8)
+        >>> run = dwd.suggest(learning_rate=0.01, steps=2500, tokens=2e9, parameters=1e8)
         >>> f"{run.rows[2].rule}: {run.rows[2].per_step:g}"
         'timescale of all epochs, the longest: 0.0004'
         >>> dict(run.left_out)["timescale by tokens per parameter"]

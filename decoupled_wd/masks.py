@@ -38,9 +38,10 @@ class Preset:
     """What practitioners leave out of weight decay, as `matrices` and its like make it.
 
     Example:
-        >>> matrices(stacked={"layers/.*": 1})
+        >>> import decoupled_wd as dwd
+        >>> dwd.masks.matrices(stacked={"layers/.*": 1})
         masks.matrices(stacked={'layers/.*': 1})
-        >>> matrices(stacked={"layers/.*": 1}).stacked
+        >>> dwd.masks.matrices(stacked={"layers/.*": 1}).stacked
         (('layers/.*', 1),)
     """
 
@@ -58,7 +59,8 @@ class Rules:
     """Ordered rules from path to multiplier, as `by_path` makes them.
 
     Example:
-        >>> rules = by_path({".*bias": 0.0, "head/.*": 0.5}, times=matrices())
+        >>> import decoupled_wd as dwd
+        >>> rules = dwd.masks.by_path({".*bias": 0.0, "head/.*": 0.5}, times=dwd.masks.matrices())
         >>> rules
         masks.by_path({'.*bias': 0.0, 'head/.*': 0.5}, times=masks.matrices())
         >>> rules.rules, rules.otherwise
@@ -117,12 +119,12 @@ def by_path(
         >>> import decoupled_wd as dwd
         >>> layer = {"bias": jnp.ones(1), "kernel": jnp.ones((1, 2))}
         >>> params = {"body": layer, "head": layer}  # body/bias, body/kernel, head/bias, head/kernel
-        >>> mask = by_path({".*bias": False, "head/.*": 0.5})
+        >>> mask = dwd.masks.by_path({".*bias": False, "head/.*": 0.5})
         >>> mask
         masks.by_path({'.*bias': False, 'head/.*': 0.5})
         >>> [row.multiplier for row in dwd.describe_decay(params, mask)]
         [0.0, 1.0, 0.0, 0.5]
-        >>> mask = by_path({"head/.*": 0.5}, times=matrices())
+        >>> mask = dwd.masks.by_path({"head/.*": 0.5}, times=dwd.masks.matrices())
         >>> [row.multiplier for row in dwd.describe_decay(params, mask)]
         [0.0, 1.0, 0.0, 0.5]
     """
@@ -186,7 +188,7 @@ def by_layer(
 
         >>> import jax.numpy as jnp
         >>> import decoupled_wd as dwd
-        >>> mask = by_layer(r"layers_(\d+)/.*", [0.5 ** (2 - layer) for layer in range(3)])
+        >>> mask = dwd.masks.by_layer(r"layers_(\d+)/.*", [0.5 ** (2 - layer) for layer in range(3)])
         >>> params = {f"layers_{layer}": {"kernel": jnp.ones(2)} for layer in range(3)}
         >>> [row.multiplier for row in dwd.describe_decay(params, mask)]
         [0.25, 0.5, 1.0]
@@ -226,9 +228,9 @@ def matrices(*, stacked: int | Mapping[str, int] = 0) -> Preset:
         >>> import decoupled_wd as dwd
         >>> bias, kernel = jnp.ones((12, 8)), jnp.ones((12, 8, 8))  # of 12 layers
         >>> params = {"A_log": bias, "bias": bias, "kernel": kernel}
-        >>> [row.multiplier for row in dwd.describe_decay(params, matrices())]
+        >>> [row.multiplier for row in dwd.describe_decay(params, dwd.masks.matrices())]
         [1.0, 0.0, 1.0]
-        >>> [row.multiplier for row in dwd.describe_decay(params, matrices(stacked=1))]
+        >>> [row.multiplier for row in dwd.describe_decay(params, dwd.masks.matrices(stacked=1))]
         [0.0, 0.0, 1.0]
     """
     return Preset("matrices", _checked_stacked(stacked))
@@ -257,7 +259,7 @@ def no_bias_norm_embedding(*, stacked: int | Mapping[str, int] = 0) -> Preset:
         >>> import jax.numpy as jnp
         >>> import decoupled_wd as dwd
         >>> params = {"embed": {"embedding": jnp.ones((9, 2))}, "head": {"kernel": jnp.ones((2, 9))}}
-        >>> [row.multiplier for row in dwd.describe_decay(params, no_bias_norm_embedding())]
+        >>> [row.multiplier for row in dwd.describe_decay(params, dwd.masks.no_bias_norm_embedding())]
         [0.0, 1.0]
     """
     return Preset("no_bias_norm_embedding", _checked_stacked(stacked))

@@ -101,7 +101,9 @@ class Moments(NamedTuple):
     Example:
         PyTorch's SGD does not count its steps, and schedules here go on from a count:
 
-        >>> moments = Moments(trace={"fc.weight": np.array([2.0])})
+        >>> import numpy as np
+        >>> from decoupled_wd import migrate
+        >>> moments = migrate.Moments(trace={"fc.weight": np.array([2.0])})
         >>> moments = moments._replace(count=7)
         >>> moments.count, moments.mu
         (7, None)
@@ -148,10 +150,11 @@ def from_optax(state: Any) -> Moments:
     Example:
         >>> import jax.numpy as jnp
         >>> import optax
+        >>> from decoupled_wd import migrate
         >>> params = {"w": jnp.array(1.0)}
         >>> tx = optax.adamw(0.1, b1=0.75)
         >>> _, state = tx.update({"w": jnp.array(8.0)}, tx.init(params), params)
-        >>> moments = from_optax(state)
+        >>> moments = migrate.from_optax(state)
         >>> int(moments.count), float(moments.mu["w"])  # 1/4 of the gradient
         (1, 2.0)
     """
@@ -211,9 +214,11 @@ def to_optax(moments: Moments, state: Any) -> Any:
 
     Example:
         >>> import jax.numpy as jnp
-        >>> from decoupled_wd import adamw
-        >>> state = adamw(0.1).init({"w": jnp.array(1.0)})
-        >>> adam, (_, decay, _) = to_optax(Moments(7, mu={"w": 2.0}, nu={"w": 4.0}), state)
+        >>> import decoupled_wd as dwd
+        >>> from decoupled_wd import migrate
+        >>> state = dwd.adamw(0.1).init({"w": jnp.array(1.0)})
+        >>> moments = migrate.Moments(7, mu={"w": 2.0}, nu={"w": 4.0})
+        >>> adam, (_, decay, _) = migrate.to_optax(moments, state)
         >>> int(adam.count), float(adam.mu["w"]), int(decay.count)
         (7, 2.0, 7)
     """
@@ -319,9 +324,10 @@ def from_pytorch(
             numbers of steps.
 
     Example:
+        >>> from decoupled_wd import migrate
         >>> entry = {"step": 7.0, "exp_avg": 2.0, "exp_avg_sq": 4.0}
         >>> groups = [{"lr": 0.1, "params": [0]}]
-        >>> from_pytorch({"state": {0: entry}, "param_groups": groups}, ["w"])
+        >>> migrate.from_pytorch({"state": {0: entry}, "param_groups": groups}, ["w"])
         Moments(count=7, mu={'w': array(2.)}, nu={'w': array(4.)}, nu_max=None, trace=None)
     """
     counts, found = {}, {field: {} for field in _FIELDS}
@@ -375,9 +381,10 @@ def to_pytorch(
             count; an optimizer of optimi.
 
     Example:
+        >>> from decoupled_wd import migrate
         >>> fresh = {"state": {}, "param_groups": [{"lr": 0.1, "params": [0]}]}
-        >>> moments = Moments(7, mu={"w": 2.0}, nu={"w": 4.0})
-        >>> to_pytorch(moments, fresh, tensor=float, names=["w"])["state"]
+        >>> moments = migrate.Moments(7, mu={"w": 2.0}, nu={"w": 4.0})
+        >>> migrate.to_pytorch(moments, fresh, tensor=float, names=["w"])["state"]
         {0: {'exp_avg': 2.0, 'exp_avg_sq': 4.0, 'step': 7.0}}
     """
     given, placed, new = _given(moments), set(), {}
@@ -494,6 +501,8 @@ def from_keras(optimizer: Any, weights: Sequence[Any]) -> Moments:
             gradient accumulator; weights whose names collide; an optimizer without moments.
 
     Example:
+        >>> import numpy as np
+        >>> from decoupled_wd import migrate
         >>> class Variable:  # What is read of Keras' own.
         ...     def __init__(self, path, value):
         ...         self.path, self.name, self.value = path, path, value
@@ -501,7 +510,7 @@ def from_keras(optimizer: Any, weights: Sequence[Any]) -> Moments:
         ...         return np.array(self.value)
         >>> class SGD:
         ...     variables = [Variable("iteration", 7), Variable("fc_kernel_momentum", [2.0])]
-        >>> from_keras(SGD(), [Variable("fc/kernel", [1.0])])
+        >>> migrate.from_keras(SGD(), [Variable("fc/kernel", [1.0])])
         Moments(count=7, mu=None, nu=None, nu_max=None, trace={'fc/kernel': array([-2.])})
     """
     count, found = None, {field: {} for field in _FIELDS}
@@ -537,10 +546,12 @@ def to_keras(moments: Moments, optimizer: Any, weights: Sequence[Any]) -> list[n
 
     Example:
         >>> from types import SimpleNamespace as Variable
+        >>> from decoupled_wd import migrate
         >>> class SGD:
         ...     variables = [Variable(name="iteration", shape=(), dtype="int32"),
         ...                  Variable(name="w_momentum", shape=(), dtype="float32")]
-        >>> [float(x) for x in to_keras(Moments(7, trace={"w": 2.0}), SGD(), [Variable(path="w")])]
+        >>> moments = migrate.Moments(7, trace={"w": 2.0})
+        >>> [float(x) for x in migrate.to_keras(moments, SGD(), [Variable(path="w")])]
         [7.0, -2.0]
     """
     given, placed, new = _given(moments), set(), []
@@ -619,10 +630,12 @@ def rearrange(moments: Moments, convert: Callable[[dict[str, Any]], Any]) -> Mom
     Example:
         A layer of PyTorch as Flax has it:
 
+        >>> import numpy as np
+        >>> from decoupled_wd import migrate
         >>> def to_flax(by_name):
         ...     return {"fc": {"kernel": by_name["fc.weight"].T}}
-        >>> moments = Moments(7, trace={"fc.weight": np.array([[1.0, 2.0]])})
-        >>> rearrange(moments, to_flax).trace["fc/kernel"].tolist()
+        >>> moments = migrate.Moments(7, trace={"fc.weight": np.array([[1.0, 2.0]])})
+        >>> migrate.rearrange(moments, to_flax).trace["fc/kernel"].tolist()
         [[1.0], [2.0]]
     """
     new = {}
@@ -657,7 +670,9 @@ def from_debiased(moments: Moments, b1: Number, b2: Number) -> Moments:
         ValueError: a beta outside [0, 1), no count or a count of 0.
 
     Example:
-        >>> moments = from_debiased(Moments(1, mu={"w": 8.0}, nu={"w": 64.0}), b1=0.75, b2=0.5)
+        >>> from decoupled_wd import migrate
+        >>> moments = migrate.Moments(1, mu={"w": 8.0}, nu={"w": 64.0})
+        >>> moments = migrate.from_debiased(moments, b1=0.75, b2=0.5)
         >>> float(moments.mu["w"]), float(moments.nu["w"])
         (2.0, 32.0)
 
@@ -684,7 +699,9 @@ def to_debiased(moments: Moments, b1: Number, b2: Number) -> Moments:
         ValueError: a beta outside [0, 1), no count or a count of 0.
 
     Example:
-        >>> moments = to_debiased(Moments(1, mu={"w": 2.0}, nu={"w": 32.0}), b1=0.75, b2=0.5)
+        >>> from decoupled_wd import migrate
+        >>> moments = migrate.Moments(1, mu={"w": 2.0}, nu={"w": 32.0})
+        >>> moments = migrate.to_debiased(moments, b1=0.75, b2=0.5)
         >>> float(moments.mu["w"]), float(moments.nu["w"])
         (8.0, 64.0)
 

@@ -213,7 +213,7 @@ def share_colours(planes: Sequence[Axes], label: str = "error") -> Axes:
         [0.4, 0.4]
         >>> plt.close(figure)
     """
-    images = [image for axes in planes for image in axes.images]
+    images: list[Any] = [image for axes in planes for image in axes.images]
     if not images:
         raise ValueError(
             "`planes` has no picture of a plane. Pass Axes that `plots.plane` drew on."

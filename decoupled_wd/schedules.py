@@ -59,7 +59,7 @@ def cosine_warm_restarts_schedule(
 
     Returns:
         A function of the integer step (scalar or array), with values in the default float dtype. Steps
-            before 0 count as 0.
+        before 0 count as 0.
 
     Raises:
         TypeError: a period or step that is not an integer, a callable where a number is meant.
@@ -67,7 +67,8 @@ def cosine_warm_restarts_schedule(
             `eta_max` unless `peak_decay` raises that.
 
     Example:
-        >>> schedule = cosine_warm_restarts_schedule(2, 2)  # cycles of 2, 4, 8, ... steps
+        >>> import decoupled_wd as dwd
+        >>> schedule = dwd.cosine_warm_restarts_schedule(2, 2)  # cycles of 2, 4, 8, ... steps
         >>> [round(float(schedule(step)), 3) for step in range(7)]
         [1.0, 0.5, 1.0, 0.854, 0.5, 0.146, 1.0]
 
@@ -124,14 +125,15 @@ def normalized_weight_decay_schedule(
 
     Returns:
         A function of the integer step, with values in the default float dtype. Steps before 0
-            count as 0.
+        count as 0.
 
     Raises:
         TypeError: a size or period that is not an integer, a callable where a number is meant.
         ValueError: a size, period or multiplier below 1, a negative decay.
 
     Example:
-        >>> schedule = normalized_weight_decay_schedule(
+        >>> import decoupled_wd as dwd
+        >>> schedule = dwd.normalized_weight_decay_schedule(
         ...     0.1, batch_size=1, dataset_size=4, period=1, period_mult=4)
         >>> [round(float(schedule(step)), 4) for step in (0, 3, 4, 19)]  # 0.1/2, then 0.1/4
         [0.05, 0.05, 0.025, 0.025]
@@ -174,14 +176,15 @@ def log_time_weight_decay_schedule(weight_decay: Number, timescale: Number) -> S
 
     Returns:
         A function of the integer step (scalar or array), with values in the default float dtype. Steps
-            before 0 count as 0.
+        before 0 count as 0.
 
     Raises:
         TypeError: a step that is not an integer, a callable where a number is meant.
         ValueError: a negative decay, a timescale of 0 or less.
 
     Example:
-        >>> schedule = log_time_weight_decay_schedule(0.5, 100)
+        >>> import decoupled_wd as dwd
+        >>> schedule = dwd.log_time_weight_decay_schedule(0.5, 100)
         >>> [float(schedule(step)) for step in (0, 100, 300)]
         [0.5, 0.25, 0.125]
 
@@ -222,7 +225,7 @@ def cyclical_schedule(
 
     Returns:
         A function of the integer step (scalar or array), with values in the default float dtype. Steps
-            before 0 count as 0.
+        before 0 count as 0.
 
     Raises:
         TypeError: a step size that is not an integer, a callable where a number is meant.
@@ -230,7 +233,8 @@ def cyclical_schedule(
             missing or out of place.
 
     Example:
-        >>> schedule = cyclical_schedule(2, mode="triangular2")
+        >>> import decoupled_wd as dwd
+        >>> schedule = dwd.cyclical_schedule(2, mode="triangular2")
         >>> [float(schedule(step)) for step in range(8)]
         [0.0, 0.5, 1.0, 0.5, 0.0, 0.25, 0.5, 0.25]
 

@@ -35,11 +35,13 @@ class SeenWhole(NamedTuple):
     Example:
         As much as the updates are long, here 5:
 
+        >>> import jax.numpy as jnp
         >>> import optax
         >>> import decoupled_wd as dwd
         >>> def length(seen, memory):
         ...     return optax.tree.norm(seen.updates), memory
-        >>> decay = dwd.decoupled_weight_decay(0.5, strength=Strength("length", whole=length))
+        >>> strength = dwd.strengths.Strength("length", whole=length)
+        >>> decay = dwd.decoupled_weight_decay(0.5, strength=strength)
         >>> u, theta = jnp.array([3.0, 4.0]), jnp.array([2.0, 2.0])
         >>> print(decay.update(u, decay.init(theta), theta)[0] - u)  # 0.5 * 5 * 2
         [5. 5.]
@@ -52,8 +54,8 @@ class SeenWhole(NamedTuple):
     """The gradient of the loss, where it is known: in `add_l2_to_grad` and its kin, or handed on by
     `informed_chain`; else None."""
     moments: Any
-    """The states with second moments of the nearest transformation before that has any, a tuple handed
-    on likewise; or None."""
+    """The states with second moments of the nearest transformation before this one that has any, as a
+    tuple, handed on by `informed_chain`; else None."""
     count: jax.Array
     """0-based step."""
 
@@ -69,7 +71,7 @@ class Strength:
         >>> import decoupled_wd as dwd
         >>> def less(seen, memory):
         ...     return jnp.where(abs(seen.parameter) > 1, 0.5, 1.0), memory
-        >>> tamed = Strength("tamed", less)
+        >>> tamed = dwd.strengths.Strength("tamed", less)
         >>> decay = dwd.decoupled_weight_decay(0.5, strength=tamed)
         >>> theta = jnp.array([1.0, 4.0])
         >>> u, _ = decay.update(jnp.zeros(2), decay.init(theta), theta)
@@ -182,7 +184,7 @@ def norm_control(
     Example:
         >>> import jax.numpy as jnp
         >>> import decoupled_wd as dwd
-        >>> decay = dwd.decoupled_weight_decay(1.0, strength=norm_control(target=10.0))
+        >>> decay = dwd.decoupled_weight_decay(1.0, strength=dwd.strengths.norm_control(target=10.0))
         >>> theta = jnp.array([3.0, 4.0])
         >>> u, _ = decay.update(jnp.zeros(2), decay.init(theta), theta)
         >>> print(theta - u)  # 10/5 times as long
@@ -251,7 +253,7 @@ def constrained(
 
         >>> import jax.numpy as jnp
         >>> import decoupled_wd as dwd
-        >>> decay = dwd.decoupled_weight_decay(0.25, strength=constrained(15.0))
+        >>> decay = dwd.decoupled_weight_decay(0.25, strength=dwd.strengths.constrained(15.0))
         >>> theta = jnp.array([3.0, 4.0])
         >>> u, _ = decay.update(jnp.zeros(2), decay.init(theta), theta)
         >>> print(u)  # 0.25 * 2 * 5 * theta
@@ -313,7 +315,7 @@ def gradient_norm(average: Number = 0.1) -> Strength:
 
     Args:
         average: b, weight of the past, in [0, 1). Without correction of the first steps, as in the
-        source.
+            source.
 
     Returns:
         A strength, for `strength=`; lambda is then a pure number, the ratio of the norms of decay and
@@ -328,7 +330,7 @@ def gradient_norm(average: Number = 0.1) -> Strength:
 
         >>> import jax.numpy as jnp
         >>> import decoupled_wd as dwd
-        >>> penalty = dwd.add_l2_to_grad(0.25, strength=gradient_norm(0.0))
+        >>> penalty = dwd.add_l2_to_grad(0.25, strength=dwd.strengths.gradient_norm(0.0))
         >>> theta, g = jnp.array([6.0, 8.0]), jnp.array([4.0, -3.0])
         >>> updates, _ = penalty.update(g, penalty.init(theta), theta)
         >>> print(updates - g)
@@ -374,7 +376,7 @@ def standardized_gradient(steepness: Number = 4.0) -> Strength:
     Example:
         >>> import jax.numpy as jnp
         >>> import decoupled_wd as dwd
-        >>> penalty = dwd.add_l2_to_grad(0.5, strength=standardized_gradient(100.0))
+        >>> penalty = dwd.add_l2_to_grad(0.5, strength=dwd.strengths.standardized_gradient(100.0))
         >>> theta, g = jnp.array([8.0, 8.0]), jnp.array([1.0, -3.0])
         >>> updates, _ = penalty.update(g, penalty.init(theta), theta)
         >>> print(updates - g)
@@ -425,7 +427,7 @@ def stable(b2: Number = 0.999) -> Strength:
 
         >>> import jax.numpy as jnp
         >>> import decoupled_wd as dwd
-        >>> decay = dwd.decoupled_weight_decay(0.5, strength=stable())
+        >>> decay = dwd.decoupled_weight_decay(0.5, strength=dwd.strengths.stable())
         >>> tx = dwd.informed_chain(dwd.scale_by_adam(eps=0.0), decay)
         >>> theta = jnp.array([4.0])
         >>> u, _ = tx.update(jnp.array([2.0]), tx.init(theta), theta)
@@ -493,7 +495,7 @@ def deviation_growth() -> Strength:
         >>> import jax.numpy as jnp
         >>> import decoupled_wd as dwd
         >>> decay = dwd.proximal_weight_decay(
-        ...     0.5, penalty=dwd.explicit(dwd.L2), strength=deviation_growth())
+        ...     0.5, penalty=dwd.explicit(dwd.L2), strength=dwd.strengths.deviation_growth())
         >>> theta = jnp.array([2.0])
         >>> u, _ = decay.update(jnp.array([2.0]), decay.init(theta), theta)
         >>> print(theta + u)  # 4 (1 - 0.5 (1 - 2/4))

@@ -59,15 +59,17 @@ def grid(function: Callable[..., PyTree], /, *mapped: PyTree, **axes: PyTree) ->
             axes in front.
 
     Example:
-        Half of each parameter is left after a step of decay 1/2, at every learning rate:
+        A weight of 1 with a gradient of 1 ends at 1 - learning rate - decay:
 
+        >>> import jax.numpy as jnp
         >>> import decoupled_wd as dwd
+        >>> from decoupled_wd import sweep
         >>> def step(learning_rate, weight_decay):
         ...     tx = dwd.sgdw(learning_rate, weight_decay=weight_decay)
         ...     theta = jnp.float32(1.0)
         ...     u, _ = tx.update(jnp.float32(1.0), tx.init(theta), theta)
         ...     return theta + u
-        >>> print(grid(step, learning_rate=[0.25, 0.5], weight_decay=[0.0, 0.25, 0.5]))
+        >>> print(sweep.grid(step, learning_rate=[0.25, 0.5], weight_decay=[0.0, 0.25, 0.5]))
         [[0.75 0.5  0.25]
          [0.5  0.25 0.  ]]
     """

@@ -1,16 +1,30 @@
 """Do `pmap`, `shard_map` and `jit` with a mesh train the same network, and is it that of one device?
 
     python examples/data_parallel.py
+
+trains a perceptron on the handwritten digits in each way, on all devices there are; where they are CPUs,
+on 8 that share this one (15 seconds of processor time). The optimizer is written once, for one device:
+
+    8 devices    difference after 1 step  after 500  test error
+    one_device                     0e+00      0e+00        1.4%
+    pmap                           8e-08      7e-07        1.4%
+    shard_map                      8e-08      4e-07        1.4%
+    jit                            8e-08      4e-07        1.4%
+
+They are the same up to rounding: a gradient is a mean over examples, which 8 devices add up in another
+order. The largest parameters are about 1, whose last bit is 1e-07. What goes wrong most easily is the
+mean over devices, which has another place in `shard_map` than in `pmap`.
 """
 
 import os
+from functools import partial
 
-os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")  # On CPUs alone.
+os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")  # For CPUs alone.
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
+from flax import linen as nn
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from sklearn.datasets import load_digits
 
@@ -18,54 +32,27 @@ import decoupled_wd as dwd
 
 STEPS, BATCH, WIDTH = 500, 128, 128
 LEARNING_RATE, WEIGHT_DECAY = 3e-3, 1e-4
-EVERYWHERE, SPLIT = PartitionSpec(), PartitionSpec(None, "data")
-"""Of parameters, and of batches, which are (steps, examples, ...)."""
+EVERYWHERE, SPLIT = PartitionSpec(), PartitionSpec(None, "data")  # (steps, examples, ...)
+MODEL = nn.Sequential([nn.Dense(WIDTH), nn.relu, nn.Dense(WIDTH), nn.relu, nn.Dense(10)])
+logits = jax.jit(MODEL.apply)
 
 
 def data():
-    """The digits in batches, and 500 others as a test."""
-    x, y = load_digits(return_X_y=True)
-    rng = np.random.default_rng(0)
-    train, test = np.split(rng.permutation(len(x)), [len(x) - 500])
-    drawn = rng.choice(train, (STEPS, BATCH))
+    """The digits: batches to train on, and 500 others."""
+    (x, y), rng = load_digits(return_X_y=True), np.random.default_rng(0)
     x, y = (x / 16).astype(np.float32), y.astype(np.int32)
+    train, test = np.split(rng.permutation(len(x)), [-500])
+    drawn = rng.choice(train, (STEPS, BATCH))
     return (x[drawn], y[drawn]), (x[test], y[test])
 
 
-def make_params():
-    """Three layers, by He's initialization."""
-    rng, widths = np.random.default_rng(1), (64, WIDTH, WIDTH, 10)
-    shapes = zip(widths[:-1], widths[1:], strict=True)
-    kernels = [rng.normal(size=s) * np.sqrt(2 / s[0]) for s in shapes]
-    return [{"kernel": jnp.asarray(k, "float32"), "bias": jnp.zeros(k.shape[1])} for k in kernels]
-
-
-def logits(params, x):
-    """A perceptron."""
-    *hidden, last = params
-    for layer in hidden:
-        x = jax.nn.relu(x @ layer["kernel"] + layer["bias"])
-    return x @ last["kernel"] + last["bias"]
-
-
 def loss(params, x, y):
-    """Mean cross-entropy of the examples that a device has."""
+    """Mean cross-entropy of the examples that are here."""
     return optax.softmax_cross_entropy_with_integer_labels(logits(params, x), y).mean()
 
 
-def mean_of_gradients(params, x, y):
-    """For `pmap`: a device differentiates its own loss, and gradients are averaged."""
-    return jax.lax.pmean(jax.grad(loss)(params, x, y), "data")
-
-
-def gradient_of_mean(params, x, y):
-    """For `shard_map`, which knows that the parameters are the same on every device and so sums their
-    gradients over devices by itself: averaged again by `pmean`, they would stay 8 times too long."""
-    return jax.grad(lambda *given: jax.lax.pmean(loss(*given), "data"))(params, x, y)
-
-
-def train(params, batches, gradient=jax.grad(loss)):
-    """All steps: the one place where the optimizer is, the same for every way."""
+def train(params, batches, gradient):
+    """All steps."""
     schedule = optax.cosine_decay_schedule(1.0, STEPS)
     tx = dwd.adamw(LEARNING_RATE, weight_decay=WEIGHT_DECAY, schedule=schedule)
 
@@ -77,30 +64,48 @@ def train(params, batches, gradient=jax.grad(loss)):
     return jax.lax.scan(step, (params, tx.init(params)), batches)[0][0]
 
 
-def pmapped(mesh, params, batches):
-    """Examples in a leading axis of devices; so come the parameters, one copy a device."""
-    def cut(x): return x.reshape(x.shape[0], mesh.size, -1, *x.shape[2:])
-    way = jax.pmap(lambda p, b: train(p, b, mean_of_gradients), "data", in_axes=(None, 1))
-    copies = jax.device_get(way(params, jax.tree.map(cut, batches)))
-    assert all(np.array_equal(x, np.broadcast_to(x[0], x.shape)) for x in jax.tree.leaves(copies))
-    return jax.tree.map(lambda x: x[0], copies)
+def one_device(mesh, params, batches):
+    """What the others are compared with."""
+    return jax.jit(partial(train, gradient=jax.grad(loss)))(params, batches)
 
 
-def shard_mapped(mesh, params, batches):
-    """Each device has its part of every batch."""
-    way = lambda p, b: train(p, b, gradient_of_mean)
+def pmap(mesh, params, batches):
+    """Devices have an axis of their own: of every batch, and of the results, which are copies."""
+    batches = jax.tree.map(lambda x: x.reshape(len(x), mesh.size, -1, *x.shape[2:]), batches)
+    way = partial(train, gradient=lambda *given: jax.lax.pmean(jax.grad(loss)(*given), "data"))
+    return jax.tree.map(lambda x: x[-1], jax.pmap(way, "data", in_axes=(None, 1))(params, batches))
+
+
+def shard_map(mesh, params, batches):
+    """The program says what one device does with its part of the examples."""
+    # Parameters are one for all devices here, so their gradients are summed over devices already: the
+    # mean has to be in the loss. A mean of those gradients would leave them `mesh.size` times as long.
+    way = partial(train, gradient=jax.grad(lambda *given: jax.lax.pmean(loss(*given), "data")))
     specs = {"in_specs": (EVERYWHERE, SPLIT), "out_specs": EVERYWHERE}
     return jax.jit(jax.shard_map(way, mesh=mesh, **specs))(params, batches)
 
 
-def jitted(mesh, params, batches):
-    """The program of one device: the compiler splits it as the batches are split."""
-    return jax.jit(train)(
-        jax.device_put(params, NamedSharding(mesh, EVERYWHERE)),
-        jax.device_put(batches, NamedSharding(mesh, SPLIT)),
-    )
+def jit(mesh, params, batches):
+    """The program of one device, which the compiler splits as the examples are split."""
+    params = jax.device_put(params, NamedSharding(mesh, EVERYWHERE))
+    return one_device(mesh, params, jax.device_put(batches, NamedSharding(mesh, SPLIT)))
 
 
-def one_device(mesh, params, batches):
-    return jax.jit(train)(params, batches)
-WAYS={f.__name__:f for f in (one_device, pmapped, shard_mapped, jitted)}
+def main():
+    """Train in each way, for one step and for all, and compare."""
+    mesh = jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
+    batches, (x, y) = data()
+    params = MODEL.init(jax.random.key(0), x[:1])
+    runs = [jax.tree.map(lambda x: x[:1], batches), batches]
+    alone = [jax.device_get(one_device(mesh, params, run)) for run in runs]
+    print(f"{mesh.size} devices    difference after 1 step  after {STEPS}  test error")
+    for way in (one_device, pmap, shard_map, jit):
+        found = [jax.device_get(way(mesh, params, run)) for run in runs]
+        apart = jax.tree.map(lambda x, y: np.max(np.abs(x - y)), found, alone)
+        first, last = (max(jax.tree.leaves(tree)) for tree in apart)
+        error = np.mean(logits(found[1], x).argmax(axis=-1) != y)
+        print(f"{way.__name__:11}  {first:23.0e}  {last:9.0e}  {error:10.1%}")
+
+
+if __name__ == "__main__":
+    main()

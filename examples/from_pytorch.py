@@ -1,14 +1,25 @@
-"""Does a training in PyTorch give the same losses here, and can it be continued here in the middle?
+"""Does a training in PyTorch give the same losses here, and can it be continued here half-way?
 
-A perceptron learns digits with PyTorch's AdamW, a cosine schedule and no decay of biases. Here the
-same: `dwd.like("pytorch.AdamW", ...)` takes PyTorch's own arguments. Then PyTorch's parameters and
-optimizer state of half-way are carried over with `dwd.migrate` and continued here, and once more with
-the state left behind, to see what it is worth.
+A perceptron learns digits with PyTorch's AdamW, a cosine schedule and no decay of biases; then here
+from the same start, where `dwd.like` takes PyTorch's own arguments; then from PyTorch's parameters and
+optimizer state of half-way, carried over by `dwd.migrate`; and for comparison without that state.
 
     pip install torch
     python examples/from_pytorch.py
 
-TABLE
+takes 12 seconds on two CPU cores, draws from_pytorch.png (the two curves cannot be told apart, and how
+far apart they are) and prints
+
+    trained here              losses apart by at most  mean loss of the last 100 steps
+    from the start            3e-04                    0.0573
+    from half-way             2e-07                    0.0573
+    from half-way, stateless  9e-02                    0.0319
+    PyTorch                                            0.0573
+
+What is left is rounding: with DTYPE = "float64" it is 9e-16 from the start. In float32 it is 1e-6 to
+3e-4, by the seed, because Adam divides by gradients that are almost 0 and so magnifies their rounding:
+with "eps": 1e-4 it stays below 1e-6. Without its state a training is another: the moments are empty,
+and the schedule begins anew (this one thereby gets lower, and has not cooled down).
 """
 
 import copy
@@ -34,7 +45,7 @@ ADAMW = {"lr": 2e-3, "betas": (0.9, 0.99), "eps": 1e-8, "weight_decay": 0.1}
 
 
 def train_pytorch(images, labels):
-    """The loss of every step, and parameters and optimizer state at the start and half-way."""
+    """The loss of every step; parameters and optimizer state at the start and half-way."""
     torch.manual_seed(0)
     torch.set_num_threads(1)  # On matrices this small more threads wait for one another.
     model = torch.nn.Sequential()

@@ -16,13 +16,12 @@ from flax.training.train_state import TrainState
 from tqdm import tqdm
 
 import decoupled_wd as dwd
-from decoupled_wd import masks
 
 STEPS, CHUNK, WARMUP, BATCH, CONTEXT = 500, 50, 50, 32, 32
 CHARACTERS, LAYERS, HEADS, WIDTH = 128, 2, 4, 64
 LEARNING_RATE, WEIGHT_DECAY, DROPOUT, SMOOTHING = 1e-2, 1e-3, 0.1, 0.05
 # No decay for embeddings, since rows of rare characters have hardly a gradient to hold against it.
-MASK = masks.by_path({".*embed/.*": False, "head/.*": 0.5}, times=masks.matrices())
+MASK = dwd.masks.by_path({".*embed/.*": False, "head/.*": 0.5}, times=dwd.masks.matrices())
 
 
 class Block(nn.Module):
@@ -51,62 +50,53 @@ class LanguageModel(nn.Module):
 
 
 def make_state(key):
-    """Model, parameters, and an optimizer whose schedule multiplies step and decay."""
+    """Parameters, and an optimizer whose schedule multiplies step and decay."""
     schedule = optax.warmup_cosine_decay_schedule(0.0, 1.0, WARMUP, STEPS)
     tx = dwd.adamw(LEARNING_RATE, weight_decay=WEIGHT_DECAY, mask=MASK, schedule=schedule)
-    model = LanguageModel()
-    params = model.init(key, jnp.zeros((1, CONTEXT), int))["params"]
-    return TrainState.create(apply_fn=model.apply, params=params, tx=tx)
+    params = LanguageModel().init(key, jnp.zeros((1, CONTEXT), int))["params"]
+    return TrainState.create(apply_fn=LanguageModel().apply, params=params, tx=tx)
 
 
-def loss_function(params, apply, batch, key):
-    """Cross entropy of smoothed labels, in nats."""
-    logits = apply({"params": params}, batch[:, :-1], train=True, rngs={"dropout": key})
-    labels = optax.smooth_labels(jax.nn.one_hot(batch[:, 1:], CHARACTERS), SMOOTHING)
+def loss_function(params, state, batch, key=None):
+    """Cross entropy in nats; with a key that of training, with dropout and smoothed labels."""
+    training = key is not None
+    rngs = {"dropout": key} if training else {}
+    logits = state.apply_fn({"params": params}, batch[:, :-1], training, rngs=rngs)
+    labels = optax.smooth_labels(jax.nn.one_hot(batch[:, 1:], CHARACTERS), SMOOTHING * training)
     return optax.softmax_cross_entropy(logits, labels).mean()
 
 
 def train_step(state, batch, key):
     """One step, and its loss."""
-    loss, grads = jax.value_and_grad(loss_function)(state.params, state.apply_fn, batch, key)
+    loss, grads = jax.value_and_grad(loss_function)(state.params, state, batch, key)
     return state.apply_gradients(grads=grads), loss
 
 
 @jax.jit
-def train_chunk(state, windows, key):
+def train_chunk(state, batches, key):
     """Many steps in one compiled loop."""
-
-    def step(state, key):
-        batch_key, dropout_key = jax.random.split(key)
-        return train_step(state, jax.random.choice(batch_key, windows, (BATCH,)), dropout_key)
-
-    return jax.lax.scan(step, state, jax.random.split(key, CHUNK))
-
-
-@jax.jit
-def bits_per_character(state, windows):
-    """Cross entropy of the characters that came."""
-    logits = state.apply_fn({"params": state.params}, windows[:, :-1])
-    nats = optax.softmax_cross_entropy_with_integer_labels(logits, windows[:, 1:])
-    return nats.mean() / jnp.log(2)
+    given = batches, jax.random.split(key, len(batches))
+    return jax.lax.scan(lambda state, x: train_step(state, *x), state, given)
 
 
 def main():
     """Train, and print the validation loss beside that of character frequencies."""
     text = "".join(topics[name] for name in sorted(topics)).encode("ascii", "ignore")
     windows = np.lib.stride_tricks.sliding_window_view(np.frombuffer(text, np.uint8), CONTEXT + 1)
-    train, valid = jnp.split(windows, [len(windows) * 9 // 10])
-    valid = valid[CONTEXT::CONTEXT]  # Beside each other, and not over the border.
-    init_key, key = jax.random.split(jax.random.key(0))
-    state = make_state(init_key)
+    train, valid = np.split(windows, [len(windows) * 9 // 10])
+    valid = jnp.asarray(valid[CONTEXT::CONTEXT])  # Beside each other, and not over the border.
+    state = make_state(jax.random.key(0))
     print(dwd.describe_decay(state.params, MASK, weight_decay=WEIGHT_DECAY))
-    progress = tqdm(jax.random.split(key, STEPS // CHUNK), unit_scale=CHUNK, unit="step")
-    for chunk_key in progress:
-        state, _ = train_chunk(state, train, chunk_key)
-        progress.set_postfix(bits=f"{bits_per_character(state, valid):.2f}")
-    frequency = jnp.bincount(train[:, 0], length=CHARACTERS)[valid] / len(train)
-    print(f"bits per character, by frequency  {-jnp.log2(frequency).mean():.2f}")
-    print(f"bits per character, by the model  {bits_per_character(state, valid):.2f}")
+    random = np.random.default_rng(0)
+    bits = jax.jit(lambda state: loss_function(state.params, state, valid) / jnp.log(2))
+    keys = jax.random.split(jax.random.key(1), STEPS // CHUNK)
+    for key in (progress := tqdm(keys, unit="chunk")):
+        batches = train[random.integers(len(train), size=(CHUNK, BATCH))]
+        state, _ = train_chunk(state, batches, key)
+        progress.set_postfix(bits=f"{bits(state):.2f}")
+    frequency = np.bincount(train[:, 0], minlength=CHARACTERS)[valid] / len(train)
+    print(f"bits per character, by frequency  {-np.log2(frequency).mean():.2f}")
+    print(f"bits per character, by the model  {bits(state):.2f}")
 
 
 if __name__ == "__main__":

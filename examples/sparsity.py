@@ -59,7 +59,9 @@ def make_optimizer(place: str, b1: float, weight_decay: Any) -> optax.GradientTr
     if place == "coupled":
         return optax.chain(dwd.add_l1_to_grad(weight_decay, MASK), adam, step)
     if place == "decoupled":
-        return optax.chain(adam, dwd.decoupled_weight_decay(weight_decay, MASK, penalty=dwd.L1), step)
+        return optax.chain(
+            adam, dwd.decoupled_weight_decay(weight_decay, MASK, penalty=dwd.L1), step
+        )
     threshold = lambda t: weight_decay * rate(t)
     return optax.chain(adam, step, dwd.proximal_weight_decay(threshold, MASK, penalty=dwd.L1))
 
@@ -86,23 +88,40 @@ def train(place, b1, weight_decay, seed: Seed):
     def error(x, y):
         return jnp.mean(logits(params, x).argmax(axis=-1) != y)
 
-    return {
-        "held out": error(*seed.held_out),
-        "test": error(*seed.test),
-        "zeros": jnp.mean(params["weights"] == 0),
-        "small": jnp.mean(jnp.abs(params["weights"]) < SMALL),
-    }
+    sizes = jnp.abs(params["weights"])
+    shares = {"zeros": jnp.mean(sizes == 0), "small": jnp.mean(sizes < SMALL)}
+    return {"held out": error(*seed.held_out), **shares, "test": error(*seed.test)}
 
 
-def main():
+def main() -> dict[str, tuple[int, dict[str, np.ndarray]]]:
+    """Train all, print the table and draw."""
     seeds = jax.tree.map(lambda *x: np.stack(x), *map(draw, range(SEEDS)))
+    print(f"{'':20}  lambda  exact zeros     small           test error")
+    rows = {}
     for name, place in tqdm(PLACES.items()):
-        m = sweep.grid(functools.partial(train, *place), weight_decay=DECAYS, seed=seeds)
-        m = jax.tree.map(np.asarray, m)
-        h = m["held out"].mean(axis=1)
-        i = np.flatnonzero(h <= 1.05*h.min()).max()
-        print(name, np.log2(DECAYS[i]), {k: ((100*v[i]).mean().round(1), (100*v[i]).std(ddof=1).round(1)) for k, v in m.items()})
-        for k, v in m.items(): print("   ", k, (100*v.mean(axis=1)).round(1))
+        grid = sweep.grid(functools.partial(train, *place), weight_decay=DECAYS, seed=seeds)
+        grid = jax.tree.map(np.asarray, grid)
+        held_out = grid.pop("held out").mean(axis=1)
+        rows[name] = int(np.flatnonzero(held_out <= 1.05 * held_out.min()).max()), grid
+    for name, (i, grid) in rows.items():
+        ends = [grid[column][i] for column in ("zeros", "small", "test")]
+        cells = (f"{x.mean():6.1%} ± {x.std(ddof=1):.1%}" for x in ends)
+        print(f"{name:20}  2^{np.log2(DECAYS[i]):<4.0f}  " + "  ".join(cells))
+    with plots.house_style():
+        figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6))
+        for (name, (i, grid)), colour in zip(rows.items(), plots.OKABE_ITO, strict=False):
+            grid = {column: 100 * values.mean(axis=1) for column, values in grid.items()}
+            left.plot(DECAYS, grid["small"], "--", color=colour)
+            for axes, values in ((left, grid["zeros"]), (right, grid["test"])):
+                axes.plot(DECAYS, values, color=colour, label=name)
+                axes.plot(DECAYS[i], values[i], "o", color=colour)
+                axes.set_xscale("log", base=2)
+        left.set(ylabel=f"% of weights 0 (dashed: below {SMALL})", xlabel=r"$\lambda$")
+        right.set(ylabel="% of test digits misclassified", ylim=(0, 20), xlabel=r"$\lambda$")
+        left.legend()
+    figure.savefig("sparsity.png", dpi=120)
+    print("Wrote sparsity.png.")
+    return rows
 
 
 if __name__ == "__main__":

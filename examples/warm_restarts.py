@@ -24,6 +24,7 @@ from decoupled_wd import plots, sweep
 BATCH_SIZE, TRAINING, SEEDS, WRONG_LABELS = 64, 400, 5, 60
 STEPS_PER_EPOCH = dwd.steps_per_epoch(BATCH_SIZE, TRAINING)
 EPOCHS, EPOCHS_PER_TICK, ENDS = 150, 5, (10, 30, 70, 150)
+AT_ENDS = np.array(ENDS) // EPOCHS_PER_TICK - 1
 # Both in one program, as every number of this library may be traced.
 CYCLES = {"period": np.array([10, EPOCHS]), "period_mult": np.array([2, 1])}
 OPTIMIZERS = {
@@ -103,30 +104,58 @@ def advance(optimizer, carry, seed: Seed, **numbers):
     return carry, {"held out": error(carry[1], *HELD_OUT), "test": error(carry[1], *TEST)}
 
 
-def main():
-    """Train all, choose on the held-out digits, print the table and draw."""
+def train_all(name: str, seeds: Seed, bar: tqdm) -> dict[str, np.ndarray]:
+    """Give the test errors, (seeds, ticks), of the rate and decay that are best in the end."""
+    optimizer, rates, decays = OPTIMIZERS[name]
+    axes = {"cycle": CYCLES, "learning_rate": rates, "normalized_weight_decay": decays}
+    carry = sweep.grid(functools.partial(start, optimizer), **axes, seed=seeds)
+    program, curves = functools.partial(advance, optimizer), []
+    for _ in range(EPOCHS // EPOCHS_PER_TICK):
+        carry, measured = sweep.grid(program, carry, **axes, seed=seeds)
+        curves.append(jax.block_until_ready(measured))
+        bar.update()
+    curves = jax.tree.map(lambda *x: np.stack(x, axis=-1), *curves)
+    best = {}
+    for cycle, form in enumerate((f"{name}, restarts", f"{name}, one cosine")):
+        held_out = curves["held out"][cycle, ..., -1].mean(axis=2)
+        i, j = np.unravel_index(held_out.argmin(), held_out.shape)
+        best[form] = curves["test"][cycle, i, j]
+    return best
+
+
+def main() -> dict[str, np.ndarray]:
+    """Train all, print the table and draw."""
     seeds = jax.tree.map(lambda *x: np.stack(x), *map(draw, range(SEEDS)))
-    rows, ticks = {}, range(EPOCHS // EPOCHS_PER_TICK)
-    with tqdm(total=len(OPTIMIZERS) * len(ticks)) as bar:
-        for name, (optimizer, rates, decays) in OPTIMIZERS.items():
-            axes = {"cycle": CYCLES, "learning_rate": rates, "normalized_weight_decay": decays, "seed": seeds}
-            carry = sweep.grid(functools.partial(start, optimizer), **axes)
-            program, curves = functools.partial(advance, optimizer), []
-            for _ in ticks:
-                carry, measured = sweep.grid(program, carry, **axes)
-                curves.append(jax.block_until_ready(measured))
-                bar.update()
-            curves = jax.tree.map(lambda *x: np.stack(x, axis=-1), *curves)
-            for c in range(2):
-                h = curves["held out"][c, ..., -1].mean(axis=2)
-                print(name, c); print(np.round(h*100,1))
-                i, j = np.unravel_index(h.argmin(), h.shape)
-                t = curves["test"][c,i,j]
-                rows[name,c]=t
-                for e in ENDS:
-                    print(e, (100*t[:, e//EPOCHS_PER_TICK-1].mean()).round(1), (100*t[:, e//EPOCHS_PER_TICK-1].std(ddof=1)).round(1))
+    rows = {}
+    with tqdm(total=len(OPTIMIZERS) * (EPOCHS // EPOCHS_PER_TICK)) as bar:
+        for name in OPTIMIZERS:
+            rows |= train_all(name, seeds, bar)
+    print("test error after epoch" + "".join(f"{end:>15}" for end in ENDS))
+    for name, errors in rows.items():
+        cells = (f"{x.mean():.1%} ± {x.std(ddof=1):.1%}" for x in errors[:, AT_ENDS].T)
+        print(f"{name:22}" + "".join(f"{cell:>15}" for cell in cells))
+    draw_all(rows)
     return rows
 
+
+def draw_all(rows):
+    """Draw the first learning rate's schedule and decay, and the test errors."""
+    steps = np.arange(EPOCHS * STEPS_PER_EPOCH)
+    period, mult = (int(CYCLES[name][0]) for name in ("period", "period_mult"))
+    multiplier = dwd.cosine_warm_restarts_schedule(period * STEPS_PER_EPOCH, mult)(steps)
+    decay = dwd.normalized_weight_decay_schedule(
+        2.0**-5, batch_size=BATCH_SIZE, dataset_size=TRAINING, period=period, period_mult=mult
+    )(steps)
+    with plots.house_style():
+        figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6))
+    epochs = steps / STEPS_PER_EPOCH
+    plots.schedule(multiplier, multiplier * decay, steps=epochs, axes=left).set_xlabel("epoch")
+    ticks = np.arange(EPOCHS_PER_TICK, EPOCHS + 1, EPOCHS_PER_TICK)
+    plots.learning_curves(rows, steps=ticks, axes=right)
+    right.set(xlabel="epoch", ylabel="test error", ylim=(0, 0.4))
+    figure.savefig("warm_restarts.png", dpi=120)
+    print("Wrote warm_restarts.png.")
+
+
 if __name__ == "__main__":
-    rows=main()
-    np.savez('/tmp/e_optimizers/wr.npz', **{f"{k}{c}":v for (k,c),v in rows.items()})
+    main()

@@ -1,6 +1,9 @@
 """What other code relies on: the tree of every state, who imports whom, and complete docstrings."""
 
 import ast
+import builtins
+import doctest
+import importlib
 import inspect
 import re
 import sys
@@ -239,6 +242,7 @@ def test_a_scheduled_learning_rate_leaves_the_state_as_it_is(name, coupling):
 
 # Imports
 
+ROOT = Path(__file__).parents[1]
 PACKAGE = Path(dwd.__file__).parent
 FLOORS = [
     ["_typing", "_check", "_tree"],
@@ -306,6 +310,12 @@ def test_every_module_has_its_floor():
     assert len(modules()) >= 20
 
 
+def test_contributing_lists_the_floors():
+    rows = re.findall(r"^\| \d \| (.*?) \|", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
+    floors = [dict.fromkeys(module.partition(".")[0] for module in floor) for floor in FLOORS]
+    assert [re.findall(r"`(\w+)`", row) for row in rows] == [list(floor) for floor in floors]
+
+
 @pytest.mark.parametrize("module", modules())
 def test_a_module_imports_only_from_below(module):
     below = set(ORDER[: ORDER.index(module)])
@@ -365,9 +375,14 @@ def test_the_names_are_many():
     assert len(CLASSES) > 40
 
 
+def example(name):
+    """The code of a docstring."""
+    return "".join(x.source for x in doctest.DocTestParser().get_examples(docstring(name)))
+
+
 @each_name
 def test_the_first_line_is_a_sentence(name):
-    assert re.match(r"[A-Z].*\.(\n\n|$)", re.sub(r"(?<!\n)\n(?!\n)", " ", docstring(name)))
+    assert re.match(r"[A-Z].*\.$", docstring(name).split("\n")[0])
 
 
 @each_name
@@ -386,9 +401,23 @@ def test_every_argument_is_explained_in_order(name):
     assert explained == list(inspect.signature(FUNCTIONS[name]).parameters)
 
 
+def not_bound(code):
+    """The names that some code reads and does not bind: it would not run where it is pasted."""
+    nodes = list(ast.walk(ast.parse(code)))
+    names = [node for node in nodes if isinstance(node, ast.Name)]
+    bound = {node.id for node in names if isinstance(node.ctx, ast.Store)}
+    bound |= {node.arg for node in nodes if isinstance(node, ast.arg)}
+    kinds = (ast.FunctionDef, ast.ClassDef, ast.ExceptHandler)
+    bound |= {node.name for node in nodes if isinstance(node, kinds)}
+    imports = [node for node in nodes if isinstance(node, (ast.Import, ast.ImportFrom))]
+    bound |= {alias.asname or alias.name for node in imports for alias in node.names}
+    return {node.id for node in names} - bound - set(dir(builtins))
+
+
 @each_name
-def test_the_example_is_executed(name):
+def test_the_example_is_executed_and_runs_where_it_is_pasted(name):
     assert ">>> " in section(name, "Example:")
+    assert not not_bound(example(name))
 
 
 @each_function
@@ -427,6 +456,38 @@ def test_a_transformation_shows_its_formula_and_source(tx):
 )
 def test_the_unit_of_a_decay_is_told(tx):
     assert re.search(r"\bper\b|[Uu]nits? of lambda|in the unit that", docstring(str(tx)))
+
+
+def shown():
+    """The code that users read and copy, and where it stands."""
+    for path in [*ROOT.glob("examples/*.py"), *ROOT.glob("notebooks/*.py")]:
+        yield path.name, path.read_text()
+    for path in [ROOT / "README.md", *ROOT.glob("docs/*.md")]:
+        yield path.name, "".join(re.findall(r"```python\n(.*?)```", path.read_text(), re.DOTALL))
+    for name in [*FUNCTIONS, *CLASSES]:
+        yield name, example(name)
+
+
+def names_used(code):
+    """The names that some code takes from this package, each with the module it takes it from."""
+    tree, bound = ast.parse(code), {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("decoupled_wd"):
+            yield from ((importlib.import_module(node.module), alias.name) for alias in node.names)
+        if isinstance(node, (ast.Import, ast.ImportFrom)) and "decoupled_wd" in ast.unparse(node):
+            exec(ast.unparse(node), bound)
+    for node in ast.walk(tree):
+        owner = ast.unparse(node.value) if isinstance(node, ast.Attribute) else ""
+        if re.fullmatch(r"[\w.]+", owner) and owner.partition(".")[0] in bound:
+            module = eval(owner, bound)
+            if inspect.ismodule(module):
+                yield module, node.attr
+
+
+@pytest.mark.parametrize(("where", "code"), [pytest.param(*x, id=x[0]) for x in shown()])
+def test_what_is_shown_uses_public_names_alone(where, code):
+    for module, name in names_used(code):
+        assert name in {*getattr(module, "__all__", [name]), *MODULES, "plots"}
 
 
 @pytest.mark.parametrize("name", dwd.__all__)

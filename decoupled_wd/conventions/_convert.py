@@ -17,7 +17,8 @@ class Conversion:
     """One optimizer's hyperparameters, in the words of two conventions.
 
     Example:
-        >>> found = convert("pytorch.SGD", "paper.SGDW", lr=0.5, weight_decay=0.25)
+        >>> import decoupled_wd as dwd
+        >>> found = dwd.convert("pytorch.SGD", "paper.SGDW", lr=0.5, weight_decay=0.25)
         >>> found.arguments["weight_decay"], found.decay_per_step  # 0.5 * 0.25
         (0.125, 0.125)
         >>> found.missing  # nothing: it is exact
@@ -59,9 +60,11 @@ class NoCounterpart(ValueError):
     """A conversion that is not exact; its attribute `nearest` is the nearest one there is.
 
     Example:
+        >>> import decoupled_wd as dwd
+        >>> from decoupled_wd import conventions
         >>> try:
-        ...     convert("pytorch.Adam", "pytorch.AdamW", weight_decay=0.01)
-        ... except NoCounterpart as error:
+        ...     dwd.convert("pytorch.Adam", "pytorch.AdamW", weight_decay=0.01)
+        ... except conventions.NoCounterpart as error:
         ...     print(error.nearest.missing[0].part)
         The L2 penalty inside the gradient, where the target's decay is decoupled
     """
@@ -112,7 +115,8 @@ def convert(
             exactly, with what the nearest costs.
 
     Example:
-        >>> conversion = convert("pytorch.AdamW", "paper", lr=0.5, weight_decay=0.25)
+        >>> import decoupled_wd as dwd
+        >>> conversion = dwd.convert("pytorch.AdamW", "paper", lr=0.5, weight_decay=0.25)
         >>> conversion.target.name, conversion.arguments["weight_decay"]  # 0.5 * 0.25
         ('paper.AdamW', 0.125)
 

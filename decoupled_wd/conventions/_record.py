@@ -28,7 +28,8 @@ class Unit(NamedTuple):
     Example:
         A decay per unit of learning rate, and the paper's, per unit of the schedule; a is A eta:
 
-        >>> print(Unit(rate=1, schedule=1), "|", Unit(rate=0, schedule=1))
+        >>> from decoupled_wd import conventions
+        >>> print(conventions.Unit(rate=1, schedule=1), "|", conventions.Unit(rate=0, schedule=1))
         a w | η w
     """
 
@@ -174,8 +175,8 @@ class Convention:
     """What one optimizer of one library does, for one setting of its options.
 
     Example:
-        >>> from decoupled_wd.conventions import CONVENTIONS
-        >>> adamw = next(record for record in CONVENTIONS if record.name == "pytorch.AdamW")
+        >>> from decoupled_wd import conventions
+        >>> adamw = next(c for c in conventions.CONVENTIONS if c.name == "pytorch.AdamW")
         >>> adamw.title, adamw.form, str(adamw.unit)
         ('pytorch.AdamW(amsgrad=False)', 'first', 'a w')
         >>> adamw.formula()

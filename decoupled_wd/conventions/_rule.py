@@ -27,7 +27,8 @@ class Missing(NamedTuple):
     """A part of a convention without counterpart in another.
 
     Example:
-        >>> print(Missing("Nesterov momentum", "The target steps without it."))
+        >>> from decoupled_wd import conventions
+        >>> print(conventions.Missing("Nesterov momentum", "The target steps without it."))
         Nesterov momentum. The target steps without it.
     """
 

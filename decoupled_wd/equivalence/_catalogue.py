@@ -44,7 +44,8 @@ def relation(name: str) -> Relation | Property:
         KeyError: there is no such row; the message lists those there are.
 
     Example:
-        >>> relation("a1").statement
+        >>> from decoupled_wd import equivalence as eq
+        >>> eq.relation("a1").statement
         'SGD with weight decay = SGD with L2, any schedule on both terms'
     """
     rows = {row.name: row for row in (*CATALOGUE, *PROPERTIES)}

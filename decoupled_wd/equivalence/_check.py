@@ -34,8 +34,8 @@ class Trajectories(NamedTuple):
     Example:
         One run of two steps of one weight: it decays by 0.1, and by 0.1 times a schedule of 1, 1/2.
 
-        >>> from decoupled_wd.equivalence import relation
-        >>> (paths,) = trajectories([relation("N13")])
+        >>> from decoupled_wd import equivalence as eq
+        >>> (paths,) = eq.trajectories([eq.relation("N13")])
         >>> paths.left.shape, paths.left.ravel().round(3), paths.right.ravel().round(3)
         ((1, 2, 1), array([0.9 , 0.81]), array([0.9  , 0.855]))
     """
@@ -53,8 +53,8 @@ class Report(NamedTuple):
     Example:
         A separation, with its gap:
 
-        >>> from decoupled_wd.equivalence import relation
-        >>> (report,) = check_relations([relation("N13")])
+        >>> from decoupled_wd import equivalence as eq
+        >>> (report,) = eq.check_relations([eq.relation("N13")])
         >>> report.verdict, round(report.deviation, 9), report.holds
         ('never', 0.045, True)
     """
@@ -99,10 +99,10 @@ def check_relations(
         SGD with L2 is SGD with weight decay at lambda / alpha, and not at lambda itself:
 
         >>> import dataclasses
-        >>> from decoupled_wd.equivalence import relation
-        >>> row = relation("a1")
+        >>> from decoupled_wd import equivalence as eq
+        >>> row = eq.relation("a1")
         >>> wrong = dataclasses.replace(row, map=lambda h: {"penalty": h["lam"]})
-        >>> [report.holds for report in check_relations([row, wrong])]
+        >>> [report.holds for report in eq.check_relations([row, wrong])]
         [True, False]
     """
     if float32 is None:
@@ -134,9 +134,10 @@ def trajectories(relations: Sequence[Relation]) -> list[Trajectories]:
     Example:
         A separation's gap is the largest distance of the two:
 
-        >>> from decoupled_wd.equivalence import relation
-        >>> (paths,) = trajectories([relation("N13")])
-        >>> round(float(np.abs(paths.left - paths.right).max()), 9), relation("N13").gap
+        >>> import numpy as np
+        >>> from decoupled_wd import equivalence as eq
+        >>> (paths,) = eq.trajectories([eq.relation("N13")])
+        >>> round(float(np.abs(paths.left - paths.right).max()), 9), eq.relation("N13").gap
         (0.045, 0.045)
     """
     return _in_groups(_run_group, relations, float64_on_cpu)

@@ -36,8 +36,11 @@ class Comparison(NamedTuple):
     """What `check` found; `str` makes it a few lines. Paths are those of the left's parameters.
 
     Example:
+        >>> import numpy as np
+        >>> import optax
+        >>> from decoupled_wd import equivalence as eq
         >>> sgd, scale = optax.sgd(0.5), optax.scale(-0.5)
-        >>> print(check(sgd, scale, params={"w": 1.0}, gradients={"w": np.ones(3)}))
+        >>> print(eq.check(sgd, scale, params={"w": 1.0}, gradients={"w": np.ones(3)}))
         identical to the last bit
         largest deviation 0.0e+00, 0.0e+00 of the largest parameter, 0 ulp
         3 steps, recorded gradients, open loop, float64
@@ -164,9 +167,11 @@ def check(
         A rate that is 0.5 at step 2 alone, and else 0.1 as on the left. With gradients of 1 the left
         ends at 1 - 0.3, and the right at 1 - 0.7.
 
+        >>> import jax.numpy as jnp
         >>> import numpy as np, optax
+        >>> from decoupled_wd import equivalence as eq
         >>> jumps = optax.sgd(lambda step: jnp.where(step == 2, 0.5, 0.1))
-        >>> found = check(optax.sgd(0.1), jumps, params={"w": 1.0}, gradients={"w": np.ones(3)})
+        >>> found = eq.check(optax.sgd(0.1), jumps, params={"w": 1.0}, gradients={"w": np.ones(3)})
         >>> found.verdict, found.step, found.path, round(found.deviation, 9)
         ('difference', 2, 'w', 0.4)
 
@@ -226,8 +231,9 @@ def assert_equivalent(left: Side, right: Side, **options: Any) -> None:
 
     Example:
         >>> import optax
+        >>> from decoupled_wd import equivalence as eq
         >>> twice = optax.chain(optax.scale(-0.25), optax.scale(2.0))
-        >>> assert_equivalent(optax.sgd(0.5), twice, steps=5)
+        >>> eq.assert_equivalent(optax.sgd(0.5), twice, steps=5)
     """
     found = check(left, right, **options)
     if found.verdict == "difference":

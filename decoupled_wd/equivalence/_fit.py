@@ -42,7 +42,11 @@ class Minimiser(NamedTuple):
     Example:
         The target's rate, 0.25, is not among those that may be fitted; the nearest is an end:
 
-        >>> found = fit(lambda h: optax.sgd(h["rate"]), optax.sgd(0.25), {"rate": (0.5, 1.0)}, steps=2)
+        >>> import optax
+        >>> from decoupled_wd import equivalence as eq
+        >>> def family(h):
+        ...     return optax.sgd(h["rate"])
+        >>> found = eq.fit(family, optax.sgd(0.25), {"rate": (0.5, 1.0)}, steps=2)
         >>> [(best.values, best.at_bound) for best in found.minimisers]
         [({'rate': 0.5}, ('rate',))]
     """
@@ -74,7 +78,11 @@ class Fit(NamedTuple):
     """What `fit` found; `str` makes it a table.
 
     Example:
-        >>> found = fit(lambda h: optax.sgd(h["rate"]), optax.sgd(0.25), {"rate": (0.1, 0.4)}, steps=2)
+        >>> import optax
+        >>> from decoupled_wd import equivalence as eq
+        >>> def family(h):
+        ...     return optax.sgd(h["rate"])
+        >>> found = eq.fit(family, optax.sgd(0.25), {"rate": (0.1, 0.4)}, steps=2)
         >>> found.verdict, round(found.minimisers[0].values["rate"], 9), found.not_settled
         ('equal', 0.25, 0)
     """
@@ -195,7 +203,8 @@ def fit(
         Which L2 coefficient makes plain SGD decay by 0.02 a step at a learning rate of 0.05?
 
         >>> import decoupled_wd as dwd
-        >>> found = fit(
+        >>> from decoupled_wd import equivalence as eq
+        >>> found = eq.fit(
         ...     lambda h: dwd.sgd_l2(h["alpha"], None, weight_decay=h["l2"]),
         ...     lambda h: dwd.sgdw(h["alpha"], None, weight_decay=h["lam"]),
         ...     free={"l2": (1e-3, 10.0)},

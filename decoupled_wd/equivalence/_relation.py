@@ -21,8 +21,8 @@ class Interval(NamedTuple):
     """Where a number is drawn from, the ends included: by its logarithm if both are positive.
 
     Example:
-        >>> from decoupled_wd.equivalence import DOMAINS
-        >>> DOMAINS["beta"]
+        >>> from decoupled_wd import equivalence as eq
+        >>> eq.DOMAINS["beta"]
         Interval(low=0.0, high=0.95)
     """
 
@@ -36,8 +36,10 @@ class Problem(NamedTuple):
     Example:
         A gradient of theta - x on batches of one x, two steps of one micro-step each:
 
+        >>> import numpy as np
+        >>> from decoupled_wd import equivalence as eq
         >>> x = np.array([[[1.0]], [[3.0]]])
-        >>> problem = Problem("mean", lambda theta, x: theta - x, x, theta0=np.array([5.0]))
+        >>> problem = eq.Problem("mean", lambda theta, x: theta - x, x, theta0=np.array([5.0]))
         >>> problem.steps, problem.gradient(problem.theta0, problem.batches[0, 0])
         (2, array([4.]))
     """
@@ -64,8 +66,8 @@ class Mutant(NamedTuple):
     """A wrong map: the right one with one constant changed.
 
     Example:
-        >>> from decoupled_wd.equivalence import relation
-        >>> mutant = relation("k1").mutant
+        >>> from decoupled_wd import equivalence as eq
+        >>> mutant = eq.relation("k1").mutant
         >>> mutant.change, mutant.apply({"lam": 1.0})
         ('lam times 1.01', {'lam': 1.01})
     """
@@ -82,8 +84,8 @@ class Limit(NamedTuple):
     Example:
         With a growing eps Adam becomes SGD, and the gap falls as 1 / eps:
 
-        >>> from decoupled_wd.equivalence import relation
-        >>> relation("adam-large-eps").limit
+        >>> from decoupled_wd import equivalence as eq
+        >>> eq.relation("adam-large-eps").limit
         Limit(name='eps', values=(1000.0, 10000.0, 100000.0), rate=-1.0)
     """
 
@@ -117,8 +119,8 @@ class Relation:
     Example:
         From the paper's decay, per step, to Optax's, per unit of learning rate:
 
-        >>> from decoupled_wd.equivalence import relation
-        >>> row = relation("k1")
+        >>> from decoupled_wd import equivalence as eq
+        >>> row = eq.relation("k1")
         >>> row.verdict, row.map({"alpha": 0.5, "lam": 0.25})  # 0.25 / 0.5
         ('rounding', {'lam': 0.5})
     """
@@ -180,8 +182,8 @@ class Property:
     """A number that an optimizer is claimed to have, measured, and where the claim ends.
 
     Example:
-        >>> from decoupled_wd.equivalence import relation
-        >>> bound = relation("bf16-noop")
+        >>> from decoupled_wd import equivalence as eq
+        >>> bound = eq.relation("bf16-noop")
         >>> bound.statement
         'up to this λ per step, 2^-9, decay moves no bfloat16 weight at all'
         >>> bound.expected * 2**9

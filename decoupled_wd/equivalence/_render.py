@@ -23,7 +23,8 @@ def markdown_table(rows: Sequence[Row]) -> str:
         AttributeError: something is no row.
 
     Example:
-        >>> print(markdown_table([relation("d1")]))
+        >>> from decoupled_wd import equivalence as eq
+        >>> print(eq.markdown_table([eq.relation("d1")]))
         | row | | statement | hyperparameters | initial state |
         |---|---|---|---|---|
         | d1 | = | proximal (implicit) decay = decay after the step | l = μ/(1+μ) | from `init` |
@@ -48,7 +49,8 @@ def full_markdown_table(rows: Sequence[Row]) -> str:
         AttributeError: something is no row.
 
     Example:
-        >>> head, _, row = full_markdown_table([relation("N13")]).splitlines()
+        >>> from decoupled_wd import equivalence as eq
+        >>> head, _, row = eq.full_markdown_table([eq.relation("N13")]).splitlines()
         >>> head.split(" | ")[-2], row.split(" | ")[-2]
         ('why', 'No gradient, η = (1, ½), λ = 0.1: 0.9·0.9 against 0.9·0.95.')
     """
@@ -82,8 +84,9 @@ def text_table(rows: Sequence[Row], reports: Sequence[Report]) -> str:
         ValueError: not as many reports as rows, or no rows.
 
     Example:
-        >>> rows = [relation("N14")]
-        >>> print(text_table(rows, check_relations(rows)).splitlines()[2])
+        >>> from decoupled_wd import equivalence as eq
+        >>> rows = [eq.relation("N14")]
+        >>> print(eq.text_table(rows, eq.check_relations(rows)).splitlines()[2])
         N14 ≠ by 0.2439   yes     2.4e-01            decay outside MultiSteps ≠ decay inside
     """
     width = max(len(row.name) for row in rows)
@@ -133,7 +136,8 @@ def explain(name: str) -> None:
         KeyError: there is no such row; the message lists those there are.
 
     Example:
-        >>> explain("N13")
+        >>> from decoupled_wd import equivalence as eq
+        >>> eq.explain("N13")
         N13: decay that ignores the schedule ≠ decay that follows it [≠ by 0.045]
           map:      same numbers
           why:      No gradient, η = (1, ½), λ = 0.1: 0.9·0.9 against 0.9·0.95.
@@ -158,7 +162,8 @@ def verdict_text(row: Row) -> str:
         AttributeError: it is no row.
 
     Example:
-        >>> [verdict_text(relation(name)) for name in ("b1", "N13", "adam-bound")]
+        >>> from decoupled_wd import equivalence as eq
+        >>> [eq.verdict_text(eq.relation(name)) for name in ("b1", "N13", "adam-bound")]
         ['=', '≠ by 0.045', 'at most 7.27']
     """
     if isinstance(row, Property):
