@@ -3,7 +3,7 @@
     g -> [A] -> scale_by_adam -> [B] -> x alpha -> [C] -> x eta_t -> [D] -> x(-1) -> theta += u
 
 A is L2 regularization, B to D are weight decay per unit of learning rate, per unit of the schedule,
-and per step.
+and per step. `decoupled_wd.plots`, which needs matplotlib, is imported by itself.
 """
 
 from decoupled_wd import (

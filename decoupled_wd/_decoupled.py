@@ -51,7 +51,7 @@ def decoupled_weight_decay(
     gate: Gate | None = None,
     strength: Strength | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Add the decay of the weights to updates that are gradient-signed still: weight decay.
+    r"""Add the decay of the weights to updates that still have the sign of the gradient.
 
     $$u \leftarrow u + \lambda_t s \, \partial\Omega(\theta - \theta_{ref})$$
 

@@ -154,9 +154,8 @@ def describe_decay(
     rows = []
     for (path, leaf), below in zip(keyed, treedef.flatten_up_to(spread), strict=True):
         if _tree.is_inexact(leaf):
-            multiplier = _known(
-                "mask", jax.tree.leaves(below)[0]
-            )  # An NNX Variable has a level more.
+            value = jax.tree.leaves(below)[0]  # An NNX Variable has a level more.
+            multiplier = _known("mask", value)
             shape, dtype = jnp.shape(leaf), jnp.result_type(leaf).name
             decay = multiplier * removed
             rows.append(

@@ -184,7 +184,7 @@ def scale_by_radam(
         del g
         m_hat, correction = m / _correction(b1, t, m), _moments.bias_correction(b2, t)
         rho = rho_inf - 2 * jnp.asarray(t, correction.dtype) * (1 - correction) / correction
-        known = jnp.where(rho > 5, rho, 5.0)  # Of less, the root is imaginary.
+        known = jnp.where(rho > 5, rho, 5.0)  # Below 4 the root may be imaginary.
         r = jnp.sqrt((known - 4) * (known - 2) * rho_inf / ((rho_inf - 4) * (rho_inf - 2) * known))
         if eps_placement == "before":
             r, v_hat = r * jnp.sqrt(correction), v

@@ -258,7 +258,7 @@ def _look_at(tx: optax.GradientTransformation, params: Params) -> _Seen:
                 jax.tree.leaves(state, is_leaf=lambda n: names.add(type(n).__name__) or False)
                 return step(value, theta, state)
 
-            value = jnp.asarray(optax.tree.vdot(gradients, here))  # And there.
+            value = jnp.asarray(optax.tree.vdot(gradients, here))  # The same as `there`.
             traced, shapes = jax.make_jaxpr(first_step, return_shape=True)(value, here)
             of_value, *of_theta = traced.jaxpr.invars
             by_loss = any(_reached(traced.jaxpr, [of_value])[: len(jax.tree.leaves(shapes[0]))])

@@ -83,7 +83,7 @@ def _map_moments(
         dtypes = [jnp.result_type(x) for x in arrays]
         narrow, wide = any(map(_check.is_narrow, dtypes)), [_tree.widen(x) for x in arrays]
         new = leaf(narrow, *wide)
-        if narrow:  # What is finite stays that. Each by itself: a predicate that several results
+        if narrow:  # What is finite stays finite. Each by itself: a predicate that several results
             # share, XLA computes in a pass of its own.
             largest = [float(jnp.finfo(dtype).max) for dtype in dtypes]
             new = [

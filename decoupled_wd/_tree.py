@@ -269,7 +269,7 @@ def map_leaves_with_memory(
         _check_memory(updates, index, arrays[0], dict(zip(memory, old, strict=True)))
         u, *others = map(widen, arrays)
         new, kept = f(u, dict(zip(memory, map(widen, old), strict=True)), *others, *rest)
-        if any(is_narrow(_dtype(x)) for x in arrays):  # Of what is finite, nothing else is made.
+        if any(is_narrow(_dtype(x)) for x in arrays):  # Finite arrays make finite updates.
             finite = functools.reduce(jnp.logical_and, map(jnp.isfinite, arrays))
             new = cut(new, float(jnp.finfo(_dtype(column[0])).max), finite)
         new_memory = (cast(kept[name], _dtype(x)) for name, x in zip(memory, old, strict=True))

@@ -728,7 +728,7 @@ class Gamma(NamedTuple):
 def amsgrad_gamma(
     states: tuple[Any, Any], learning_rates: tuple[Number, Number], b2: Number | None = None
 ) -> dict[str, Gamma]:
-    r"""Compute the quantity whose sign Adam's proof of convergence needs and does not have.
+    r"""Compute the growth of sqrt(v) / alpha, which Adam's proof of convergence takes to be positive.
 
     $$\Gamma_t = \frac{\sqrt{v_{t+1}}}{\alpha_{t+1}} - \frac{\sqrt{v_t}}{\alpha_t}$$
 

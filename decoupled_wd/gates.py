@@ -149,7 +149,7 @@ def above_norm(threshold: Number) -> Gate:
 
 
 def every(steps: Number) -> Gate:
-    r"""Decay at step 0, n, 2n, ... alone.
+    r"""Decay at steps 0, n, 2n, ... only.
 
     $$1(t \equiv 0 \mod n)$$
 

@@ -43,6 +43,21 @@ from numpy.typing import ArrayLike
 
 from decoupled_wd._describe import DecayTable
 
+__all__ = [
+    "OKABE_ITO",
+    "LABELS",
+    "house_style",
+    "plane",
+    "share_colours",
+    "learning_curves",
+    "schedule",
+    "decay_table",
+    "relations",
+    "quantity",
+    "equilibrium",
+    "overview",
+]
+
 OKABE_ITO = (
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#F0E442",
 )  # fmt: skip
@@ -101,7 +116,9 @@ def house_style() -> AbstractContextManager[None]:
         A context manager; after it matplotlib looks as it did.
 
     Example:
-        >>> with house_style():
+        >>> import matplotlib.pyplot as plt
+        >>> from decoupled_wd import plots
+        >>> with plots.house_style():
         ...     plt.rcParams["axes.spines.top"]
         False
     """
@@ -139,7 +156,9 @@ def plane(
         ValueError: a negative value.
 
     Example:
-        >>> axes = plane([[0.3, 0.2], [0.1, 0.4]], [0.25, 0.5], [0.0, 0.5], best=1)
+        >>> import matplotlib.pyplot as plt
+        >>> from decoupled_wd import plots
+        >>> axes = plots.plane([[0.3, 0.2], [0.1, 0.4]], [0.25, 0.5], [0.0, 0.5], best=1)
         >>> axes.collections[0].get_offsets().tolist()  # decay, learning rate
         [[0.0, 1.0]]
         >>> [text.get_text() for text in axes.get_xticklabels()]
@@ -205,10 +224,12 @@ def share_colours(planes: Sequence[Axes], label: str = "error") -> Axes:
         ValueError: Axes without a plane.
 
     Example:
+        >>> import matplotlib.pyplot as plt
+        >>> from decoupled_wd import plots
         >>> figure, all_axes = plt.subplots(1, 2)
         >>> for lowest, axes in zip((0.1, 0.2), all_axes):
-        ...     _ = plane([[lowest]], [0.5], [0.5], axes=axes)
-        >>> bar = share_colours(all_axes, "test error")
+        ...     _ = plots.plane([[lowest]], [0.5], [0.5], axes=axes)
+        >>> bar = plots.share_colours(all_axes, "test error")
         >>> [round(float(axes.images[0].norm.vmax), 1) for axes in all_axes]  # four times the lowest
         [0.4, 0.4]
         >>> plt.close(figure)
@@ -255,7 +276,10 @@ def learning_curves(
     Example:
         Two seeds, whose mean is drawn:
 
-        >>> axes = learning_curves({"AdamW": {"train": [2.0, 1.0], "test": [[2.0, 1.0], [4.0, 3.0]]}})
+        >>> import matplotlib.pyplot as plt
+        >>> from decoupled_wd import plots
+        >>> test = [[2.0, 1.0], [4.0, 3.0]]
+        >>> axes = plots.learning_curves({"AdamW": {"train": [2.0, 1.0], "test": test}})
         >>> [line.get_ydata().tolist() for line in axes.get_lines()[:2]]
         [[2.0, 1.0], [3.0, 2.0]]
         >>> [text.get_text() for text in axes.get_legend().get_texts()]
@@ -322,7 +346,9 @@ def schedule(
         ValueError: not as many decays, or steps, as multipliers.
 
     Example:
-        >>> axes = schedule([1.0, 0.5], [0.2, 0.1])
+        >>> import matplotlib.pyplot as plt
+        >>> from decoupled_wd import plots
+        >>> axes = plots.schedule([1.0, 0.5], [0.2, 0.1])
         >>> [line.get_ydata().round(2).tolist() for line in axes.get_lines()[:2]]
         [[1.0, 0.5], [0.8, 0.72]]
         >>> plt.close(axes.figure)
@@ -372,10 +398,11 @@ def decay_table(table: DecayTable, *, axes: Axes | None = None) -> Axes:
 
     Example:
         >>> import jax.numpy as jnp
-        >>> from decoupled_wd import describe_decay, masks
+        >>> import matplotlib.pyplot as plt
+        >>> from decoupled_wd import describe_decay, masks, plots
         >>> params = {"bias": jnp.ones(3), "kernel": jnp.ones((2, 3))}
         >>> table = describe_decay(params, masks.by_path({"bias": 0}), weight_decay=0.004)
-        >>> axes = decay_table(table)
+        >>> axes = plots.decay_table(table)
         >>> [f"{bar.get_width():g}" for bar in axes.patches]
         ['0', '0.004']
         >>> [text.get_text() for text in axes.texts]
@@ -421,7 +448,9 @@ def relations(pairs: Sequence[tuple[str, str, str]], *, axes: Axes | None = None
         ValueError: nothing to draw, another verdict, something related to itself.
 
     Example:
-        >>> axes = relations([("SGD + L2", "SGDW", "= a1"), ("SGD + L2", "Adam + L2", "≠")])
+        >>> import matplotlib.pyplot as plt
+        >>> from decoupled_wd import plots
+        >>> axes = plots.relations([("SGD + L2", "SGDW", "= a1"), ("SGD + L2", "Adam + L2", "≠")])
         >>> [line.get_linestyle() for line in axes.patches]
         ['-', '--']
         >>> [text.get_text() for text in axes.texts]
@@ -524,8 +553,10 @@ def quantity(
         ValueError: a quantity or path that is not in the history, lengths that differ.
 
     Example:
+        >>> import matplotlib.pyplot as plt
+        >>> from decoupled_wd import plots
         >>> history = {"norm/w": [2.0, 1.5], "norm_equilibrium/w": [1.0, 1.0]}
-        >>> axes = quantity(history, "norm")
+        >>> axes = plots.quantity(history, "norm")
         >>> [text.get_text() for text in axes.get_legend().get_texts()]
         ['w', 'equilibrium']
         >>> plt.close(axes.figure)
@@ -560,7 +591,9 @@ def equilibrium(
         ValueError: as in `quantity`.
 
     Example:
-        >>> turned, sized = equilibrium({"rotation/w": [0.2, 0.1], "norm/w": [2.0, 1.0]})
+        >>> import matplotlib.pyplot as plt
+        >>> from decoupled_wd import plots
+        >>> turned, sized = plots.equilibrium({"rotation/w": [0.2, 0.1], "norm/w": [2.0, 1.0]})
         >>> turned.get_ylabel(), sized.get_yscale()
         ('rotation per step (rad)', 'log')
         >>> plt.close(turned.figure)
@@ -596,7 +629,9 @@ def overview(
         ValueError: nothing to draw, or as in `quantity`.
 
     Example:
-        >>> panels = overview({"cosine/w": [0.1, 0.0], "norm/w": [2.0, 1.0]})
+        >>> import matplotlib.pyplot as plt
+        >>> from decoupled_wd import plots
+        >>> panels = plots.overview({"cosine/w": [0.1, 0.0], "norm/w": [2.0, 1.0]})
         >>> len(panels)
         2
         >>> plt.close(panels[0].figure)

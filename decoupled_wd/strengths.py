@@ -30,7 +30,7 @@ __all__ = [
 
 
 class SeenWhole(NamedTuple):
-    """What a strength may look at that sees the whole tree.
+    """What a strength whose rule is one for the whole tree may look at.
 
     Example:
         As much as the updates are long, here 5:
@@ -62,7 +62,7 @@ class SeenWhole(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Strength:
-    """A rule for how much.
+    """A rule for how much a weight decays: a factor of lambda.
 
     Example:
         Half as much for every weight that is larger than 1:

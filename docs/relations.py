@@ -1,4 +1,4 @@
-"""Write the tables of relations: README.md's, docs/relations.md, and docs/adjudications.md.
+"""Write the tables of relations: README.md's, docs/relations.md, docs/adjudications.md; draw relations.png.
 
     python docs/relations.py
 
@@ -9,7 +9,10 @@ import pathlib
 import re
 from typing import NamedTuple
 
+import matplotlib as mpl
+
 import decoupled_wd.equivalence as eq
+from decoupled_wd import plots
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -109,6 +112,44 @@ CLAIMS = (
 )  # fmt: skip
 
 
+DRAWN = {
+    "a1": ("SGD with L2", "SGD with weight decay"),
+    "N3": ("SGDW", "heavy ball with L2"),
+    "b3": ("SGDW", "heavy ball with L2"),
+    "N1": ("Adam with L2", "AdamW"),
+    "k1": ("AdamW of Optax, PyTorch, Keras", "AdamW"),
+    "k2": ("AdamC", "AdamW"),
+    "N13": ("AdamW of TensorFlow Addons", "AdamW"),
+    "c3": ("decay before the step", "AdamW"),
+    "c1": ("decay after the step", "AdamW"),
+    "d1": ("proximal decay (AdamProx)", "decay after the step"),
+    "d2": ("proximal decay (AdamProx)", "AdamW"),
+    "p1-adamw": ("cautious decay", "AdamW"),
+    "N17": ("cautious decay", "AdamW"),
+    "j": ("AMSGradW", "AdamW"),
+    "N12-adam": ("AMSGradW", "AdamW"),
+    "i1": ("sign descent", "AdamW"),
+    "lion-vs-sign": ("sign descent", "Lion"),
+    "i1-lion": ("Lion", "AdamW"),
+}
+"""The rows of the picture, each between what its statement is about."""
+
+
+def drawn() -> list[tuple[str, str, str]]:
+    """What the picture shows, with the verdicts of the catalogue."""
+    return [
+        (*sides, f"{eq.verdict_text(eq.relation(row))[0]} {row}") for row, sides in DRAWN.items()
+    ]
+
+
+def draw() -> None:
+    """Draw docs/relations.png, which says in its metadata what of."""
+    mpl.use("Agg")
+    axes = plots.relations(drawn())
+    metadata = {"Description": str(drawn())}
+    axes.figure.savefig(ROOT / "docs/relations.png", dpi=130, metadata=metadata)
+
+
 def adjudications() -> str:
     """The page of claims: each with its verdict and the rows that decide it."""
     lines = [
@@ -139,6 +180,12 @@ def relations() -> str:
             f"{len(rows)} rows: {len(eq.CATALOGUE) - never - limits} equalities, {never} separations, "
             f"{limits} limits, {len(eq.PROPERTIES)} properties. Made by `python docs/relations.py`. "
             "`python -m decoupled_wd relations` runs them where you are; README.md has the letters.",
+            "",
+            "![Optimizers, joined by solid lines where a row of the catalogue makes them one and by dashed lines where a "
+            "row parts them](relations.png)",
+            "",
+            "The main ones, by row: solid where two are one under the row's map and conditions, dashed where they are not "
+            "under its own. Two lines between two names are an equality and where it ends.",
             "",
             "An equality also holds for numbers drawn at random inside its conditions (50 draws, 30 steps), "
             "and each row but a separation has a mutant, one thing changed, that must fail. Where a row does not say "
@@ -176,6 +223,7 @@ def main() -> None:
     """Write them."""
     for file, text in pages().items():
         (ROOT / file).write_text(text)
+    draw()
 
 
 if __name__ == "__main__":

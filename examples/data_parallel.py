@@ -12,8 +12,8 @@ on 8 that share this one (15 seconds of processor time). The optimizer is writte
     jit                            8e-08      4e-07        1.4%
 
 They are the same up to rounding: a gradient is a mean over examples, which 8 devices add up in another
-order. The largest parameters are about 1, whose last bit is 1e-07. What goes wrong most easily is the
-mean over devices, which has another place in `shard_map` than in `pmap`.
+order (the last bit of a parameter of 1 is 1e-07). What goes wrong most easily is the mean over devices:
+it has another place in `shard_map` than in `pmap`.
 """
 
 import os
@@ -31,7 +31,6 @@ from sklearn.datasets import load_digits
 import decoupled_wd as dwd
 
 STEPS, BATCH, WIDTH = 500, 128, 128
-LEARNING_RATE, WEIGHT_DECAY = 3e-3, 1e-4
 EVERYWHERE, SPLIT = PartitionSpec(), PartitionSpec(None, "data")  # (steps, examples, ...)
 MODEL = nn.Sequential([nn.Dense(WIDTH), nn.relu, nn.Dense(WIDTH), nn.relu, nn.Dense(10)])
 logits = jax.jit(MODEL.apply)
@@ -53,8 +52,7 @@ def loss(params, x, y):
 
 def train(params, batches, gradient):
     """All steps."""
-    schedule = optax.cosine_decay_schedule(1.0, STEPS)
-    tx = dwd.adamw(LEARNING_RATE, weight_decay=WEIGHT_DECAY, schedule=schedule)
+    tx = dwd.adamw(3e-3, weight_decay=1e-4, schedule=optax.cosine_decay_schedule(1.0, STEPS))
 
     def step(carry, batch):
         params, state = carry
@@ -97,10 +95,10 @@ def main():
     batches, (x, y) = data()
     params = MODEL.init(jax.random.key(0), x[:1])
     runs = [jax.tree.map(lambda x: x[:1], batches), batches]
-    alone = [jax.device_get(one_device(mesh, params, run)) for run in runs]
+    alone = [one_device(mesh, params, run) for run in runs]
     print(f"{mesh.size} devices    difference after 1 step  after {STEPS}  test error")
     for way in (one_device, pmap, shard_map, jit):
-        found = [jax.device_get(way(mesh, params, run)) for run in runs]
+        found = jax.device_get([way(mesh, params, run) for run in runs])
         apart = jax.tree.map(lambda x, y: np.max(np.abs(x - y)), found, alone)
         first, last = (max(jax.tree.leaves(tree)) for tree in apart)
         error = np.mean(logits(found[1], x).argmax(axis=-1) != y)

@@ -1,25 +1,21 @@
 """Does a training in PyTorch give the same losses here, and can it be continued here half-way?
 
 A perceptron learns digits with PyTorch's AdamW, a cosine schedule and no decay of biases; then here
-from the same start, where `dwd.like` takes PyTorch's own arguments; then from PyTorch's parameters and
-optimizer state of half-way, carried over by `dwd.migrate`; and for comparison without that state.
+from the same start, by `dwd.like` and PyTorch's own arguments; then from PyTorch's parameters and
+optimizer state of half-way, by `dwd.migrate`; and, to compare, from half-way without that state.
 
     pip install torch
-    python examples/from_pytorch.py
-
-takes 12 seconds on two CPU cores, draws from_pytorch.png (the two curves cannot be told apart, and how
-far apart they are) and prints
+    python examples/from_pytorch.py  # 12 seconds on two CPU cores; draws from_pytorch.png
 
     trained here              losses apart by at most  mean loss of the last 100 steps
     from the start            3e-04                    0.0573
     from half-way             2e-07                    0.0573
     from half-way, stateless  9e-02                    0.0319
-    PyTorch                                            0.0573
+    PyTorch                   0e+00                    0.0573
 
-What is left is rounding: with DTYPE = "float64" it is 9e-16 from the start. In float32 it is 1e-6 to
-3e-4, by the seed, because Adam divides by gradients that are almost 0 and so magnifies their rounding:
-with "eps": 1e-4 it stays below 1e-6. Without its state a training is another: the moments are empty,
-and the schedule begins anew (this one thereby gets lower, and has not cooled down).
+What is left is rounding: with DTYPE = "float64" it is 1e-15. In float32 it is 1e-6 to 3e-4, by the
+seed, as Adam divides by gradients that are almost 0 and so magnifies their rounding: with "eps": 1e-4
+it is 1e-6. Stateless, moments are empty and the schedule begins anew: that is another training.
 """
 
 import copy
@@ -27,6 +23,7 @@ import sys
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 import optax
@@ -36,7 +33,7 @@ import decoupled_wd as dwd
 from decoupled_wd import masks, migrate, plots
 
 try:
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 except ImportError:
     sys.exit("This example compares with PyTorch, which is not installed: pip install torch")
 
@@ -48,22 +45,16 @@ def train_pytorch(images, labels):
     """The loss of every step; parameters and optimizer state at the start and half-way."""
     torch.manual_seed(0)
     torch.set_num_threads(1)  # On matrices this small more threads wait for one another.
-    model = torch.nn.Sequential()
-    model.add_module("fc1", torch.nn.Linear(64, WIDTH))
-    model.add_module("relu", torch.nn.ReLU())
-    model.add_module("fc2", torch.nn.Linear(WIDTH, 10))
-    model.to(getattr(torch, DTYPE))
-    matrices = [(name, p) for name, p in model.named_parameters() if p.ndim == 2]
-    biases = [(name, p) for name, p in model.named_parameters() if p.ndim == 1]
-    groups = [{"params": matrices}, {"params": biases, "weight_decay": 0.0}]
+    layers = [torch.nn.Linear(64, WIDTH), torch.nn.ReLU(), torch.nn.Linear(WIDTH, 10)]
+    model = torch.nn.Sequential(*layers).to(getattr(torch, DTYPE))
+    named = list(model.named_parameters())
+    groups = [{"params": named[0::2]}, {"params": named[1::2], "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, **ADAMW)
-    cosine = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: (1 + np.cos(np.pi * step / STEPS)) / 2
-    )
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
     losses, saved = [], []
     for step in range(STEPS):
         if step in (0, STEPS // 2):
-            params = {name: p.detach().numpy().copy() for name, p in model.named_parameters()}
+            params = {name: p.detach().numpy().copy() for name, p in named}
             saved.append((params, copy.deepcopy(optimizer.state_dict())))
         logits = model(torch.tensor(images[step]))
         loss = torch.nn.functional.cross_entropy(logits, torch.tensor(labels[step]))
@@ -75,28 +66,20 @@ def train_pytorch(images, labels):
     return np.array(losses), saved
 
 
-class Network(nn.Module):
-    """PyTorch's model in Flax."""
-
-    @nn.compact
-    def __call__(self, x):
-        x = nn.relu(nn.Dense(WIDTH, name="fc1")(x))
-        return nn.Dense(10, name="fc2")(x)
-
-
 def to_flax(arrays):
     """PyTorch's names and layout to Flax's: of the parameters, and so of their moments."""
     return {
-        layer: {"kernel": arrays[f"{layer}.weight"].T, "bias": arrays[f"{layer}.bias"]}
-        for layer in ("fc1", "fc2")
+        f"layers_{i}": {"kernel": arrays[f"{i}.weight"].T, "bias": arrays[f"{i}.bias"]}
+        for i in (0, 2)
     }
 
 
-def train(tx, params, state, images, labels):
+def train_here(tx, params, state, images, labels):
     """The loss of every step."""
+    model = nn.Sequential([nn.Dense(WIDTH), nn.relu, nn.Dense(10)])
 
     def loss_of(params, x, y):
-        logits = Network().apply({"params": params}, x)
+        logits = jnp.asarray(model.apply({"params": params}, x))
         return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
 
     def step(carry, batch):
@@ -109,45 +92,34 @@ def train(tx, params, state, images, labels):
     return np.asarray(run(params, state))
 
 
-def draw(theirs, ours, apart):
-    """Two curves on top of each other, and how far each run is from PyTorch's."""
-    with plots.house_style():
-        figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5))
-        left.semilogy(theirs, color=plots.OKABE_ITO[4], linewidth=4, label="PyTorch")
-        left.semilogy(ours, color="black", linewidth=0.8, label="here, from the start")
-        for name, difference in apart.items():
-            right.semilogy(np.arange(STEPS)[-len(difference) :], difference, label=name)
-        left.set(xlabel="step", ylabel="loss of the minibatch")
-        right.set(xlabel="step", ylabel="difference from PyTorch's")
-        left.legend()
-        right.legend()
-        figure.savefig("from_pytorch.png", dpi=120)
-    print("Drawn: from_pytorch.png")
-
-
 def main():
+    """Train there and here, print how far the losses are apart, and draw them."""
     images, labels = load_digits(return_X_y=True)
     rows = np.random.default_rng(0).integers(len(labels), size=(STEPS, BATCH_SIZE))
     images, labels = (images[rows] / 16).astype(DTYPE), labels[rows]
     theirs, ((start, _), (middle, state_dict)) = train_pytorch(images, labels)
-
-    multiplier = optax.cosine_decay_schedule(1.0, STEPS)  # LambdaLR's function, in JAX.
-    tx = dwd.like("pytorch.AdamW", schedule=multiplier, mask=masks.matrices(), **ADAMW)
-    start, middle, half = to_flax(start), to_flax(middle), STEPS // 2
+    eta = optax.cosine_decay_schedule(1.0, STEPS)
+    tx = dwd.like("pytorch.AdamW", schedule=eta, mask=masks.matrices(), **ADAMW)
+    start, middle = to_flax(start), to_flax(middle)
+    later = images[STEPS // 2 :], labels[STEPS // 2 :]
     fresh = tx.init(start)
     moments = migrate.rearrange(migrate.from_pytorch(state_dict), to_flax)
-    later = images[half:], labels[half:]
     runs = {
-        "from the start": train(tx, start, fresh, images, labels),
-        "from half-way": train(tx, middle, migrate.to_optax(moments, fresh), *later),
-        "from half-way, stateless": train(tx, middle, fresh, *later),
+        "from the start": train_here(tx, start, fresh, images, labels),
+        "from half-way": train_here(tx, middle, migrate.to_optax(moments, fresh), *later),
+        "from half-way, stateless": train_here(tx, middle, fresh, *later),
     }
-    apart = {name: np.abs(losses - theirs[-len(losses) :]) for name, losses in runs.items()}
     print("trained here              losses apart by at most  mean loss of the last 100 steps")
-    for name, losses in runs.items():
-        print(f"{name:24}  {apart[name].max():<23.0e}  {losses[-100:].mean():.4f}")
-    print(f"{'PyTorch':24}  {'':23}  {theirs[-100:].mean():.4f}")
-    draw(theirs, runs["from the start"], apart)
+    for name, losses in {**runs, "PyTorch": theirs}.items():
+        apart = np.abs(losses - theirs[-len(losses) :]).max()
+        print(f"{name:24}  {apart:<23.0e}  {losses[-100:].mean():.4f}")
+    with plots.house_style():
+        axes = plt.figure(figsize=(6, 3.5)).add_subplot(xlabel="step", ylabel="minibatch's loss")
+        axes.semilogy(theirs, linewidth=4, color=plots.OKABE_ITO[4], label="PyTorch")
+        axes.semilogy(runs["from the start"], linewidth=0.8, color="black", label="here")
+        axes.legend()
+        plt.savefig("from_pytorch.png", dpi=120)
+    print("Drawn: from_pytorch.png")
     return theirs, runs
 
 

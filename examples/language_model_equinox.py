@@ -2,7 +2,15 @@
 
     python examples/language_model_equinox.py
 
-trains a character language model on the manual that ships with Python.
+takes 25 s of processor time, prints which leaves decay (matrices; the head by half; embeddings, biases
+and norms not), and ends, on the last tenth of the manual that ships with Python, at
+
+    bits per character, by frequency  4.66
+    bits per character, by the model  2.47
+
+plus or minus XX over seeds. It is the model of language_model_linen.py from other initial parameters:
+the rules of the mask are the same text, the same leaves decay, and from equal parameters the steps
+are equal without dropout.
 """
 
 from pydoc_data.topics import topics
@@ -110,18 +118,16 @@ def main():
     model, tx, opt_state = make_state(jax.random.key(0))
     params = eqx.filter(model, eqx.is_inexact_array)
     print(dwd.describe_decay(params, MASK, weight_decay=WEIGHT_DECAY))
-    bits = eqx.filter_jit(
-        lambda model, key: loss_function(eqx.nn.inference_mode(model), valid, key) / jnp.log(2)
-    )
     random = np.random.default_rng(0)
     keys = jax.random.split(jax.random.key(1), STEPS // CHUNK)
     for key in (progress := tqdm(keys, unit="chunk")):
         batches = train[random.integers(len(train), size=(CHUNK, BATCH))]
-        model, opt_state, _ = train_chunk(model, tx, opt_state, batches, key)
-        progress.set_postfix(bits=f"{bits(model, key):.2f}")
+        model, opt_state, losses = train_chunk(model, tx, opt_state, batches, key)
+        progress.set_postfix(loss=f"{losses.mean():.2f}")
     frequency = np.bincount(train[:, 0], minlength=CHARACTERS)[valid] / len(train)
+    bits = loss_function(eqx.nn.inference_mode(model), valid, key) / jnp.log(2)
     print(f"bits per character, by frequency  {-np.log2(frequency).mean():.2f}")
-    print(f"bits per character, by the model  {bits(model, key):.2f}")
+    print(f"bits per character, by the model  {bits:.2f}")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,16 @@
 
     python examples/language_model_linen.py
 
-trains a character language model on the manual that ships with Python.
+takes 25 s of processor time, prints which leaves decay (matrices; the head by half; embeddings, biases
+and norms not), and ends, on the last tenth of the manual that ships with Python, at
+
+    bits per character, by frequency  4.66
+    bits per character, by the model  2.55
+
+plus or minus 0.03 over seeds. Decay pulls weights to 0, dropout (of a tenth of the units) keeps them
+from relying on each other, label smoothing (of 5 %) bounds the logits. In a run of one pass over the
+text two of the three cost more than they give: without dropout it ends 0.10 lower, without smoothing
+0.04 lower, without decay 0.03 higher, in each of three seeds within 0.02 of that.
 """
 
 from pydoc_data.topics import topics
@@ -88,15 +97,15 @@ def main():
     state = make_state(jax.random.key(0))
     print(dwd.describe_decay(state.params, MASK, weight_decay=WEIGHT_DECAY))
     random = np.random.default_rng(0)
-    bits = jax.jit(lambda state: loss_function(state.params, state, valid) / jnp.log(2))
     keys = jax.random.split(jax.random.key(1), STEPS // CHUNK)
     for key in (progress := tqdm(keys, unit="chunk")):
         batches = train[random.integers(len(train), size=(CHUNK, BATCH))]
-        state, _ = train_chunk(state, batches, key)
-        progress.set_postfix(bits=f"{bits(state):.2f}")
+        state, losses = train_chunk(state, batches, key)
+        progress.set_postfix(loss=f"{losses.mean():.2f}")
     frequency = np.bincount(train[:, 0], minlength=CHARACTERS)[valid] / len(train)
+    bits = loss_function(state.params, state, valid) / jnp.log(2)
     print(f"bits per character, by frequency  {-np.log2(frequency).mean():.2f}")
-    print(f"bits per character, by the model  {bits(state):.2f}")
+    print(f"bits per character, by the model  {bits:.2f}")
 
 
 if __name__ == "__main__":

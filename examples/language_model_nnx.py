@@ -2,7 +2,14 @@
 
     python examples/language_model_nnx.py
 
-trains a character language model on the manual that ships with Python.
+takes 25 s of processor time, prints which leaves decay (matrices; the head by half; embeddings, biases
+and norms not), and ends, on the last tenth of the manual that ships with Python, at
+
+    bits per character, by frequency  4.66
+    bits per character, by the model  2.60
+
+plus or minus XX over seeds. It is the model of language_model_linen.py: the rules of the mask are the
+same text, the same leaves decay, and from equal parameters the steps are equal without dropout.
 """
 
 from pydoc_data.topics import topics
@@ -89,18 +96,17 @@ def main():
     valid = jnp.asarray(valid[CONTEXT::CONTEXT])  # Beside each other, and not over the border.
     model, optimizer = make_state(0)
     print(dwd.describe_decay(model, MASK, weight_decay=WEIGHT_DECAY))
-    bits = nnx.jit(lambda model: loss_function(model, valid) / jnp.log(2))
     train_chunk = nnx.jit(nnx.scan(train_step))  # Many steps in one compiled loop.
     random = np.random.default_rng(0)
     for _ in (progress := tqdm(range(STEPS // CHUNK), unit="chunk")):
         batches = train[random.integers(len(train), size=(CHUNK, BATCH))]
-        model.train()
-        train_chunk((model, optimizer), batches)
-        model.eval()
-        progress.set_postfix(bits=f"{bits(model):.2f}")
+        _, losses = train_chunk((model, optimizer), batches)
+        progress.set_postfix(loss=f"{losses.mean():.2f}")
+    model.eval()
     frequency = np.bincount(train[:, 0], minlength=CHARACTERS)[valid] / len(train)
+    bits = loss_function(model, valid) / jnp.log(2)
     print(f"bits per character, by frequency  {-np.log2(frequency).mean():.2f}")
-    print(f"bits per character, by the model  {bits(model):.2f}")
+    print(f"bits per character, by the model  {bits:.2f}")
 
 
 if __name__ == "__main__":

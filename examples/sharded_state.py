@@ -4,6 +4,7 @@ python examples/sharded_state.py
 """
 
 import os
+from typing import Any
 
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")  # For CPUs alone.
 
@@ -72,11 +73,11 @@ def on_each_device(tree):
 
 
 def run(batches, where):
-    """Bytes of parameters, state and step on a device; and the parameters after training."""
+    """Bytes on a device, of the parameters, of the state and in all; and the losses."""
     state = jax.jit(create, out_shardings=where)()
     chunk = jax.jit(train, out_shardings=(where, None), donate_argnums=0)
     compiled = chunk.lower(state, batches).compile()
-    memory = compiled.memory_analysis()
+    memory: Any = compiled.memory_analysis()
     needed = memory.argument_size_in_bytes + memory.output_size_in_bytes
     needed += memory.temp_size_in_bytes - memory.alias_size_in_bytes
     held = [on_each_device(tree) for tree in (state.params, state.opt_state)]
@@ -90,11 +91,11 @@ def main():
     mesh = jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
     batches = jax.device_put(data(), NamedSharding(mesh, PartitionSpec(None, "data")))
     print(f"MiB on each of {mesh.size} devices")
-    print("             parameters   state  program  last loss")
+    print("             parameters   state  training  last loss")
     for name, spread in {"replicated": False, "spread": True}.items():
         held, losses = run(batches, shardings(mesh, spread=spread))
-        parameters, state, program = (x / 2**20 for x in held)
-        print(f"{name:12} {parameters:10.2f} {state:7.2f} {program:8.2f} {losses[-1]:10.6f}")
+        parameters, state, training = (x / 2**20 for x in held)
+        print(f"{name:12} {parameters:10.2f} {state:7.2f} {training:9.2f} {losses[-1]:10.5f}")
 
 
 if __name__ == "__main__":

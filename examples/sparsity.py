@@ -1,14 +1,12 @@
 """Where must an L1 penalty stand for weights to become 0, and at what test error?
 
-A linear model learns 800 handwritten digits by Adam with an L1 norm in its gradient (coupled), beside
-Adam's step (decoupled) or as a proximal step after it. All lambdas and seeds of a place are one
-program, and of each place the table has the largest lambda whose held-out error is within 5 % of its best.
+DOC
 
     python examples/sparsity.py
 """
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,96 +27,82 @@ PLACES = {  # With Adam's b1: what averages the gradient more lifts fewer weight
     "proximal": ("proximal", 0.9),
     "proximal, b1 = 0.99": ("proximal", 0.99),
 }
-MASK = {"weights": True, "bias": False}
+IMAGES, DIGITS = load_digits(return_X_y=True)
 
 
-class Seed(NamedTuple):
-    """All that is random in a run: the same for every place and lambda."""
-
-    weights: Any
-    batches: Any
-    train: Any
-    held_out: Any
-    test: Any
-
-
-def draw(seed: int) -> Seed:
+def draw(seed):
     """Split the digits, and draw initial weights and minibatches."""
-    images, digits = load_digits(return_X_y=True)
     rng = np.random.default_rng(seed)
-    parts = np.split(rng.permutation(len(digits)), [800, 1200])
+    parts = np.split(rng.permutation(len(DIGITS)), [800, 1200])
+    split = [(IMAGES[i].astype(np.float32) / 16, DIGITS[i]) for i in parts]
+    # Not zero, from where a subgradient would not move the weights of pixels that are never lit.
     weights = 0.1 * rng.normal(size=(64, 10)).astype(np.float32)
-    batches = rng.integers(800, size=(STEPS, BATCH_SIZE))
-    return Seed(weights, batches, *((images[i].astype(np.float32) / 16, digits[i]) for i in parts))
+    return {
+        "weights": weights,
+        "batches": rng.integers(800, size=(STEPS, BATCH_SIZE)),
+        "digits": split,
+    }
 
 
-def make_optimizer(place: str, b1: float, weight_decay: Any) -> optax.GradientTransformation:
+def make_optimizer(place, b1, weight_decay):
     """Put the penalty in its place: lambda is per unit of gradient, or else of learning rate."""
     rate = optax.cosine_decay_schedule(LEARNING_RATE, STEPS)
     adam, step = dwd.scale_by_adam(b1), optax.scale_by_learning_rate(rate)
     if place == "coupled":
-        return optax.chain(dwd.add_l1_to_grad(weight_decay, MASK), adam, step)
+        return optax.chain(dwd.add_l1_to_grad(weight_decay), adam, step)
     if place == "decoupled":
-        return optax.chain(
-            adam, dwd.decoupled_weight_decay(weight_decay, MASK, penalty=dwd.L1), step
-        )
-    threshold = lambda t: weight_decay * rate(t)
-    return optax.chain(adam, step, dwd.proximal_weight_decay(threshold, MASK, penalty=dwd.L1))
+        return optax.chain(adam, dwd.decoupled_weight_decay(weight_decay, penalty=dwd.L1), step)
+    decay = dwd.proximal_weight_decay(lambda t: weight_decay * rate(t), penalty=dwd.L1)
+    return optax.chain(adam, step, decay)
 
 
-def logits(params, x):
-    return x @ params["weights"] + params["bias"]
+def measure(weights, x, labels):
+    """Loss and error of logistic regression."""
+    losses = optax.softmax_cross_entropy_with_integer_labels(x @ weights, labels)
+    return jnp.stack([losses.mean(), jnp.mean((x @ weights).argmax(axis=-1) != labels)])
 
 
-def train(place, b1, weight_decay, seed: Seed):
-    """Train, and measure."""
-    tx, (x, y) = make_optimizer(place, b1, weight_decay), seed.train
-    params = {"weights": seed.weights, "bias": jnp.zeros(10)}
-
-    def loss(params, i):
-        return optax.softmax_cross_entropy_with_integer_labels(logits(params, x[i]), y[i]).mean()
+def train(place, b1, weight_decay, seed):
+    """Give errors and shares of weights in the end."""
+    tx, ((x, labels), held_out, test) = make_optimizer(place, b1, weight_decay), seed["digits"]
 
     def step(carry, i):
-        params, state = carry
-        updates, state = tx.update(jax.grad(loss)(params, i), state, params)
-        return (optax.apply_updates(params, updates), state), None
+        weights, state = carry
+        grads = jax.grad(lambda weights: measure(weights, x[i], labels[i])[0])(weights)
+        updates, state = tx.update(grads, state, weights)
+        return (optax.apply_updates(weights, updates), state), None
 
-    (params, _), _ = jax.lax.scan(step, (params, tx.init(params)), seed.batches)
-
-    def error(x, y):
-        return jnp.mean(logits(params, x).argmax(axis=-1) != y)
-
-    sizes = jnp.abs(params["weights"])
-    shares = {"zeros": jnp.mean(sizes == 0), "small": jnp.mean(sizes < SMALL)}
-    return {"held out": error(*seed.held_out), **shares, "test": error(*seed.test)}
+    start = seed["weights"], tx.init(seed["weights"])
+    weights: Any = jax.lax.scan(step, start, seed["batches"])[0][0]
+    size = jnp.abs(weights)
+    shares = {"zeros": jnp.mean(size == 0), "small": jnp.mean(size < SMALL)}
+    return shares | {"held out": measure(weights, *held_out)[1], "test": measure(weights, *test)[1]}
 
 
-def main() -> dict[str, tuple[int, dict[str, np.ndarray]]]:
+def main():
     """Train all, print the table and draw."""
     seeds = jax.tree.map(lambda *x: np.stack(x), *map(draw, range(SEEDS)))
-    print(f"{'':20}  lambda  exact zeros     small           test error")
-    rows = {}
-    for name, place in tqdm(PLACES.items()):
-        grid = sweep.grid(functools.partial(train, *place), weight_decay=DECAYS, seed=seeds)
-        grid = jax.tree.map(np.asarray, grid)
-        held_out = grid.pop("held out").mean(axis=1)
-        rows[name] = int(np.flatnonzero(held_out <= 1.05 * held_out.min()).max()), grid
-    for name, (i, grid) in rows.items():
-        ends = [grid[column][i] for column in ("zeros", "small", "test")]
-        cells = (f"{x.mean():6.1%} ± {x.std(ddof=1):.1%}" for x in ends)
-        print(f"{name:20}  2^{np.log2(DECAYS[i]):<4.0f}  " + "  ".join(cells))
+    rows, columns = {}, ("zeros", "small", "test")
     with plots.house_style():
         figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6))
-        for (name, (i, grid)), colour in zip(rows.items(), plots.OKABE_ITO, strict=False):
-            grid = {column: 100 * values.mean(axis=1) for column, values in grid.items()}
-            left.plot(DECAYS, grid["small"], "--", color=colour)
-            for axes, values in ((left, grid["zeros"]), (right, grid["test"])):
-                axes.plot(DECAYS, values, color=colour, label=name)
-                axes.plot(DECAYS[i], values[i], "o", color=colour)
-                axes.set_xscale("log", base=2)
-        left.set(ylabel=f"% of weights 0 (dashed: below {SMALL})", xlabel=r"$\lambda$")
-        right.set(ylabel="% of test digits misclassified", ylim=(0, 20), xlabel=r"$\lambda$")
-        left.legend()
+    print(f"{'':19}  lambda  exact zeros    small           test error")
+    for (name, place), colour in zip(tqdm(PLACES.items()), plots.OKABE_ITO, strict=False):
+        program = functools.partial(train, *place)
+        rows[name] = grid = jax.device_get(sweep.grid(program, weight_decay=DECAYS, seed=seeds))
+        held_out = grid["held out"].mean(axis=1)
+        best = int(np.flatnonzero(held_out <= 1.05 * held_out.min()).max())
+        ends = (grid[column][best] for column in columns)
+        cells = "  ".join(f"{x.mean():6.1%} ± {x.std(ddof=1):.1%}" for x in ends)
+        tqdm.write(f"{name:19}  2^{np.log2(DECAYS[best]):<4.0f}  {cells}")
+        left.plot(DECAYS, 100 * grid["small"].mean(axis=1), "--", color=colour)
+        for axes, column in ((left, "zeros"), (right, "test")):
+            values = 100 * grid[column].mean(axis=1)
+            axes.plot(DECAYS, values, "o-", markevery=[best], color=colour, label=name)
+            axes.set_xscale("log", base=2)
+            axes.set_xlabel(r"$\lambda$")
+    left.set_ylabel(f"% of weights that are 0 (dashed: below {SMALL})")
+    right.set(ylabel="% of test digits misclassified", ylim=(0, 20))
+    right.legend()
     figure.savefig("sparsity.png", dpi=120)
     print("Wrote sparsity.png.")
     return rows

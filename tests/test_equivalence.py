@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 import decoupled_wd.equivalence as eq
 from decoupled_wd import __main__ as command
@@ -152,6 +153,8 @@ def test_the_readme_and_the_docs_are_what_the_rows_say():
     script = load_script(ROOT / "docs/relations.py")
     for file, text in script.pages().items():
         assert (ROOT / file).read_text() == text, f"{file} is old: run `python docs/relations.py`."
+    drawn = Image.open(ROOT / "docs/relations.png").text["Description"]
+    assert drawn == str(script.drawn()), "The picture is old: run `python docs/relations.py`."
 
 
 def test_the_command_prints_rows_and_fails_on_unknown_ones(capsys):

@@ -440,7 +440,7 @@ def _numbers(rule: Rule, target: Convention) -> Rule:
 
 def _makes_no_difference(name: str, value: Any, has: Any, numbers: Mapping[str, Any]) -> bool:
     """Whether another value of a number is the same step all the same, or carried elsewhere."""
-    if name in ("dampen_first", "learning_rate_in_buffer"):  # `_dampening` and `_buffer` have.
+    if name in ("dampen_first", "learning_rate_in_buffer"):  # Carried by `_dampening`, `_buffer`.
         return True
     if name == "nesterov":  # Without a moment there is nothing to look ahead in.
         return is_plain_sgd("momentum", numbers) or _is(numbers.get("b1"), 0.0)

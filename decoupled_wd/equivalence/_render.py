@@ -150,7 +150,7 @@ def explain(name: str) -> None:
 
 
 def verdict_text(row: Row) -> str:
-    """Say a verdict in a word or two.
+    """Put a row's verdict into a word or two.
 
     Args:
         row: of `CATALOGUE` or `PROPERTIES`.
