@@ -91,10 +91,8 @@ def _own_spec(parameter: Any, path: tuple[Any, ...], mesh: Mesh | AbstractMesh) 
     sharding = getattr(parameter, "sharding", None)
     if not isinstance(sharding, NamedSharding):
         return PartitionSpec()
-    if sharding.mesh not in (
-        mesh,
-        mesh.abstract_mesh,
-    ):  # The type of an array has the abstract one.
+    # The type of a traced array has the abstract mesh.
+    if sharding.mesh not in (mesh, mesh.abstract_mesh):
         raise ValueError(
             f"`params`{_tree.place(_tree.path_name(path))} are on {sharding.mesh}, and `mesh` is "
             f"{mesh}. Pass the mesh that the parameters are on."

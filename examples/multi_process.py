@@ -3,13 +3,11 @@
 python examples/multi_process.py
 """
 
-import argparse
 import os
 import socket
 import subprocess
 import sys
 import tempfile
-from pathlib import Path
 
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")  # For CPUs alone.
 
@@ -61,66 +59,55 @@ def work():
     mesh = jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
     split = NamedSharding(mesh, PartitionSpec(None, "data"))
     examples = own_examples()
-    # No process has all examples: each gives its own, and what comes is the array of them all.
+    # Each process gives its own, and what comes is the array of all.
     batches = jax.tree.map(lambda x: jax.make_array_from_process_local_data(split, x), examples)
     state = jax.eval_shape(create)
     where = jax.tree.map(lambda x: NamedSharding(mesh, PartitionSpec()), state)
     where = where.replace(opt_state=dwd.optimizer_state_sharding(state.tx, state.params, mesh))
     state = jax.jit(create, out_shardings=where)()
     state, losses = jax.jit(train, out_shardings=(where, None), donate_argnums=0)(state, batches)
-    here = sum(
-        shard.data.nbytes
-        for x in jax.tree.leaves(state.opt_state)
-        for shard in x.addressable_shards
-    )
-    line = (
-        f"{jax.process_index()} of {jax.process_count()}   {jax.local_device_count()} of "
-        f"{mesh.size}     {examples[0].shape[1]:8}  {here / 1024:9.0f}  {losses[-1]:9.6f}"
-    )
+    parts = [part.data for x in jax.tree.leaves(state.opt_state) for part in x.addressable_shards]
+    kib, local = sum(part.nbytes for part in parts) / 1024, jax.local_device_count()
+    line = f"{jax.process_index()} of {jax.process_count()}   {local} of {mesh.size}"
+    line += f"{len(examples[1][0]):11} {kib:10.0f} {losses[-1]:10.6f}"
     return jax.device_get(state.params), line
 
 
-def start(process, port, path):
-    """One of two processes on this machine, with half the devices."""
+def worker(coordinator=None, process="0", path=None):
+    """One process of the two that `main` starts; without arguments, of those that JAX finds."""
+    others = {"num_processes": 2, "process_id": int(process)} if coordinator else {}
+    jax.distributed.initialize(coordinator, **others)
+    params, line = work()
+    print(line)
+    if path:
+        np.savez(path, *jax.tree.leaves(params))
+
+
+def start(*arguments):
+    """A worker on this machine, with half the devices."""
     flags = f"--xla_force_host_platform_device_count={DEVICES // 2}"
-    worker = ["--worker", f"localhost:{port}", "2", str(process), "--save", path]
-    return subprocess.Popen(
-        [sys.executable, __file__, *worker],
-        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
+    command = [sys.executable, __file__, "worker", *map(str, arguments)]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
 
 
 def main():
-    """Be one of the processes; or start two, then train alone, and compare."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--worker", nargs="*", help="[HOST:PORT PROCESSES PROCESS]")
-    parser.add_argument("--save", type=Path)
-    given = parser.parse_args()
-    if given.worker is not None:
-        coordinator = given.worker[:1]
-        jax.distributed.initialize(*coordinator, *map(int, given.worker[1:]))
-        params, line = work()
-        print(line)
-        if given.save and not jax.process_index():
-            np.savez(given.save, *jax.tree.leaves(params))
-        return
+    """Start two workers, then train alone, and compare."""
     jax.config.update("jax_platforms", "cpu")
-    with tempfile.TemporaryDirectory() as directory, socket.socket() as free:
-        free.bind(("localhost", 0))
-        port, path = free.getsockname()[1], Path(directory) / "params.npz"
-        free.close()
-        processes = [start(process, port, path) for process in range(2)]
-        print("process  devices    examples  state KiB  last loss")
-        for process in processes:
+    with socket.create_server(("localhost", 0)) as free:
+        address = f"localhost:{free.getsockname()[1]}"
+    with tempfile.TemporaryDirectory() as directory:
+        paths = [f"{directory}/{process}.npz" for process in range(2)]
+        workers = [start(address, process, path) for process, path in enumerate(paths)]
+        print("process  devices  examples  state KiB  last loss")
+        for process in workers:
             print(process.communicate(timeout=300)[0].splitlines()[-1])
-        together = list(np.load(path).values())
+        together = [list(np.load(path).values()) for path in paths]
     alone, line = work()
     print(line)
-    apart = [np.max(np.abs(x - y)) for x, y in zip(jax.tree.leaves(alone), together, strict=True)]
-    print(f"largest difference of parameters: {max(apart):.0e}")
+    apart = jax.tree.map(lambda x, y: np.max(np.abs(x - y)), [jax.tree.leaves(alone)] * 2, together)
+    print(f"largest difference between parameters: {max(jax.tree.leaves(apart)):.0e}")
 
 
 if __name__ == "__main__":
-    main()
+    worker(*sys.argv[2:]) if sys.argv[1:2] == ["worker"] else main()

@@ -108,7 +108,9 @@ def without_noise(outputs: list[NotebookNode]) -> Iterator[NotebookNode]:
         if "image/png" in output.get("data", {}):
             picture = Image.open(io.BytesIO(base64.b64decode(output.data["image/png"])))
             small = io.BytesIO()
-            picture.convert("RGB").quantize(COLOURS).save(small, "png", optimize=True)
+            picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(
+                small, "png", optimize=True
+            )
             output.data["image/png"] = base64.b64encode(small.getvalue()).decode()
         yield output
 

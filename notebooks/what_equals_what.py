@@ -147,7 +147,7 @@ assert found.verdict == "equal"
 # and equal coefficients give $\beta' = \beta(1-\lambda)$ and $\lambda' = \lambda(1-\beta)/\alpha$.
 
 # %%
-best = found.minimisers[0]
+best = found.minimizers[0]
 alpha, beta, lam = numbers.values()
 assert abs(best.values["momentum"] - beta * (1 - lam)) < 1e-9
 assert abs(best.values["l2"] - lam * (1 - beta) / alpha) < 1e-9

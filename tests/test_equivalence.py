@@ -182,3 +182,9 @@ def test_the_command_runs_as_a_module():
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert "1 of 1 hold" in done.stdout
+
+
+@pytest.mark.parametrize("rows", ["a1", [3], eq.relation("a1")], ids=["name", "number", "row"])
+def test_what_is_no_list_of_rows_is_refused(rows):
+    with pytest.raises(TypeError, match=r"`relations` is .*a list of rows is needed"):
+        eq.check_relations(rows)

@@ -1,7 +1,8 @@
-"""The example of equilibrium, shorter and with stronger decay: where the prediction holds and where not."""
+"""The example of equilibrium, shorter and with more decay: where the prediction holds, and where not."""
 
 import pathlib
 
+import jax
 import matplotlib as mpl
 import numpy as np
 import pytest
@@ -20,8 +21,9 @@ def late(tmp_path_factory):
     folder = tmp_path_factory.mktemp("equilibrium")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr(example, "RATES", (2**-8, 2**-6))
-        for name, value in {"DECAY": 0.004, "STEPS": 1200, "PIECE": 600, "SEEDS": 1}.items():
+        patch.setattr(jax, "local_devices", lambda: jax.devices()[:1])  # Two runs fill no eight.
+        patch.setattr(example, "RATES", (2**-9, 2**-7))
+        for name, value in {"DECAY": 0.004, "STEPS": 1600, "PIECE": 800, "SEEDS": 1}.items():
             patch.setattr(example, name, value)
         late = example.main()
     assert (folder / "equilibrium.png").stat().st_size > 10_000
@@ -47,5 +49,5 @@ def test_the_learning_rate_moves_the_norm_and_not_the_rotation(late, layer):
 
 
 def test_the_head_turns_less_and_is_longer_than_noise_would_make_it(late):
-    assert np.all(ratio(late, "rotation", HEAD) < 0.8)
+    assert np.all(ratio(late, "rotation", HEAD) < 0.9)
     assert np.all(ratio(late, "norm", HEAD) > 1.2)

@@ -210,9 +210,9 @@ def drawn(row: Row, count: int) -> list[dict[str, float]]:
     ]
 
 
-def numbers(minimiser: Any) -> dict[str, float]:
-    scale = {} if minimiser.start_scale is None else {"c": minimiser.start_scale}
-    return {**minimiser.values, **scale}
+def numbers(minimizer: Any) -> dict[str, float]:
+    scale = {} if minimizer.start_scale is None else {"c": minimizer.start_scale}
+    return {**minimizer.values, **scale}
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -221,7 +221,7 @@ def test_five_random_targets_are_met_at_the_maps_numbers_and_nowhere_else(name):
     for target in drawn(row, 5):
         found = fit(row.family, row.target, row.free, values=target, start_scale=row.scale)
         assert found.verdict == "equal"
-        equal = [numbers(x) for x in found.minimisers if x.largest_gap <= EQUAL]
+        equal = [numbers(x) for x in found.minimizers if x.largest_gap <= EQUAL]
         expected = row.maps(target)
         assert len(equal) == len(expected)
         for one in expected:
@@ -237,8 +237,8 @@ def test_momentum_needs_its_initial_state():
     values = {"alpha": 0.05, "beta": 0.9, "lam": 0.02}
     found = fit(heavy_ball, sgdw, ROWS["b1"].free, values=values)
     assert found.verdict == "a gap remains"
-    assert found.minimisers[0].start_scale is None
-    assert found.minimisers[0].largest_gap > 0.01
+    assert found.minimizers[0].start_scale is None
+    assert found.minimizers[0].largest_gap > 0.01
 
 
 def test_beyond_its_condition_heavy_ball_has_a_gap_and_the_closest_sgdw_a_double_root():
@@ -246,7 +246,7 @@ def test_beyond_its_condition_heavy_ball_has_a_gap_and_the_closest_sgdw_a_double
     values = {"alpha": 0.05, "beta": 0.5, "share": 2.0}
     found = fit(row.family, row.target, row.free, values=values, start_scale=row.scale)
     assert found.verdict == "a gap remains"
-    best = found.minimisers[0]
+    best = found.minimizers[0]
     assert best.share >= 0.5
     assert best.largest_gap > 0.05
     assert best.singular_values[-1] < STATIONARY  # At a double root, beta and 1 - lambda are alike.
@@ -260,16 +260,16 @@ def closest_l2(interval: tuple[float, float] = (1e-4, 10.0), **options: Any) -> 
 
 def test_the_closest_l2_of_adam_keeps_a_gap_to_adamw_on_which_all_starts_agree():
     found = closest_l2()
-    (best,) = found.minimisers
+    (best,) = found.minimizers
     assert found.verdict == "a gap remains"
     assert best.share == 1.0
     assert 0.01 < best.rms_gap < best.largest_gap < 1.0
     assert best.stationarity < STATIONARY
     assert best.at_bound == ()
-    (again,) = closest_l2(seed=1).minimisers
+    (again,) = closest_l2(seed=1).minimizers
     np.testing.assert_allclose(again.values["l2"], best.values["l2"], rtol=STATIONARY)
     for l2 in (best.values["l2"] / 1.01, best.values["l2"] * 1.01):
-        (beside,) = closest_l2((l2, l2 * (1 + 1e-9))).minimisers
+        (beside,) = closest_l2((l2, l2 * (1 + 1e-9))).minimizers
         assert beside.rms_gap > best.rms_gap
 
 
@@ -290,7 +290,7 @@ def test_the_gap_of_nesterovs_l2_to_its_sgdw_is_linear_in_lambda():
         values = {"alpha": 0.05, "beta": 0.9, "lam": lam}
         found = fit(nesterov_l2, nesterov_decay, free, values=values, start_scale=(-1.0, 1.0))
         assert found.verdict == "a gap remains"
-        slopes.append(found.minimisers[0].largest_gap / lam)
+        slopes.append(found.minimizers[0].largest_gap / lam)
     np.testing.assert_allclose(slopes[0], slopes[1], rtol=LINEAR)
     assert 0.01 < slopes[0] < 0.1
 
@@ -332,7 +332,7 @@ def test_it_is_the_least_squares_that_numpy_finds(open_loop):
     )  # fmt: skip
     assert found.verdict == "a gap remains"
     assert found[-3:] == (20, PULL.name, open_loop)
-    (best,) = found.minimisers
+    (best,) = found.minimizers
 
     def gaps(alpha: float) -> np.ndarray:
         own = THETA0 - alpha * sums if open_loop else descent(alpha)[0]
@@ -353,21 +353,21 @@ def rms(x: np.ndarray) -> float:
 
 
 def test_a_number_at_its_bound_is_named():
-    (best, *_) = fit(plain_sgd, optax.sgd(0.05), {"alpha": (0.06, 0.5)}).minimisers
+    (best, *_) = fit(plain_sgd, optax.sgd(0.05), {"alpha": (0.06, 0.5)}).minimizers
     assert best.at_bound == ("alpha",)
     np.testing.assert_allclose(best.values["alpha"], 0.06, rtol=1e-12)
     inside = fit(plain_sgd, optax.sgd(0.05), {"alpha": (0.01, 0.5)})
     assert inside.verdict == "equal"
-    assert inside.minimisers[0].at_bound == ()
+    assert inside.minimizers[0].at_bound == ()
 
 
-def test_a_product_of_two_numbers_is_one_minimiser_with_a_singular_jacobian():
+def test_a_product_of_two_numbers_is_one_minimizer_with_a_singular_jacobian():
     def product(h: Hyper) -> optax.GradientTransformation:
         return optax.sgd(h["alpha"] * h["factor"])
 
     found = fit(product, optax.sgd(0.05), {"alpha": (1e-3, 10.0), "factor": (1e-2, 2.0)})
     assert found.verdict == "equal"
-    best = found.minimisers[0]
+    best = found.minimizers[0]
     assert best.share > 0.5
     np.testing.assert_allclose(best.values["alpha"] * best.values["factor"], 0.05, rtol=MAP)
     assert best.singular_values[1] < 1e-12 < best.singular_values[0]
@@ -379,7 +379,7 @@ def test_starts_that_are_not_finite_are_counted():
     found = fit(sgd_l2, sgd_decay, free, values={"alpha": 0.05, "lam": 0.02})
     assert found.verdict == "equal"
     assert 0 < found.not_finite < 8
-    reached = sum(round(16 * best.share) for best in found.minimisers)
+    reached = sum(round(16 * best.share) for best in found.minimizers)
     assert reached + found.not_settled + found.not_finite == found.starts == 16
 
     free = {"alpha": (1e8, 1e9), "l2": (1e8, 1e9)}
@@ -395,7 +395,7 @@ def test_iterations_that_run_out_leave_it_undecided():
 
 def test_a_gap_that_few_starts_reproduce_is_undecided():
     found = fit(plain_sgd, optax.sgd(0.05), {"alpha": (0.06, 1e3)})
-    best = found.minimisers[0]
+    best = found.minimizers[0]
     assert 0 < best.share < 0.5
     assert best.stationarity < STATIONARY
     assert found.verdict == "undecided"
@@ -404,7 +404,7 @@ def test_a_gap_that_few_starts_reproduce_is_undecided():
 def test_a_gap_near_the_rounding_floor_is_undecided(monkeypatch):
     found = closest_l2()
     assert np.finfo(float).eps <= found.rounding_floor < 1e-14
-    times = found.minimisers[0].largest_gap / found.rounding_floor
+    times = found.minimizers[0].largest_gap / found.rounding_floor
     monkeypatch.setattr(_fit, "ABOVE_ROUNDING", times / 2)
     assert closest_l2().verdict == "a gap remains"
     monkeypatch.setattr(_fit, "ABOVE_ROUNDING", times * 2)
@@ -412,7 +412,7 @@ def test_a_gap_near_the_rounding_floor_is_undecided(monkeypatch):
 
 
 def test_a_start_that_ended_lower_and_did_not_settle_leaves_it_undecided():
-    (best,) = closest_l2().minimisers
+    (best,) = closest_l2().minimizers
     ends = [best.rms_gap**2] * 15
     for last, verdict in ((0.5, "undecided"), (1.0, "a gap remains"), (2.0, "a gap remains")):
         search = _fit._Search(*[None] * 10)._replace(cost=np.array([*ends, last * ends[0]]))
@@ -441,13 +441,13 @@ def test_other_numbers_and_intervals_compile_nothing():
 
     for alpha in (0.05, 0.02):
         found = fit(family, plain_sgd, {"alpha": (alpha / 9, 0.5)}, values={"alpha": alpha})
-        np.testing.assert_allclose(found.minimisers[0].values["alpha"], alpha, rtol=MAP)
+        np.testing.assert_allclose(found.minimizers[0].values["alpha"], alpha, rtol=MAP)
     assert len(traced) == 1
 
 
 def test_a_target_made_outside_keeps_its_float32_number_and_nothing_of_float64_stays_behind():
     target = optax.sgd(jnp.float32(0.1))
-    (best,) = fit(plain_sgd, target, {"alpha": (0.01, 0.2)}).minimisers
+    (best,) = fit(plain_sgd, target, {"alpha": (0.01, 0.2)}).minimizers
     np.testing.assert_allclose(best.values["alpha"], float(np.float32(0.1)), rtol=1e-12)
     assert best.largest_gap <= EQUAL
     assert jnp.zeros(1).dtype == jnp.float32
@@ -470,7 +470,7 @@ def test_the_report_is_a_table():
 
 def test_a_long_table_is_cut():
     found = fit(plain_sgd, optax.sgd(0.05), {"alpha": (0.06, 1e3)})
-    more = len(found.minimisers) - 4
+    more = len(found.minimizers) - 4
     assert more > 0
     assert str(found).endswith(f"and {more} more, of larger gaps")
 

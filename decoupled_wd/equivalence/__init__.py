@@ -22,7 +22,7 @@ from decoupled_wd.equivalence._check import (
     trajectories,
 )
 from decoupled_wd.equivalence._compare import Comparison, assert_equivalent, check
-from decoupled_wd.equivalence._fit import Fit, Minimiser, fit
+from decoupled_wd.equivalence._fit import Fit, Minimizer, fit
 from decoupled_wd.equivalence._relation import (
     Interval,
     Limit,
@@ -47,7 +47,7 @@ __all__ = [
     "Fit",
     "Interval",
     "Limit",
-    "Minimiser",
+    "Minimizer",
     "Mutant",
     "Problem",
     "Property",

@@ -105,6 +105,13 @@ def check_relations(
         >>> [report.holds for report in eq.check_relations([row, wrong])]
         [True, False]
     """
+    if not isinstance(relations, Sequence) or not all(
+        isinstance(row, (Relation, Property)) for row in relations
+    ):
+        raise TypeError(
+            f"`relations` is {relations!r}, and a list of rows is needed. Pass `CATALOGUE`, or "
+            "`[relation(name)]` for one."
+        )
     if float32 is None:
         float32 = jax.default_backend() != "cpu"
     rows = [row for row in relations if isinstance(row, Relation)]

@@ -36,7 +36,7 @@ _FLAT = 1e-10  # Of the largest singular value: below it a direction is not dete
 _COLUMNS = 4  # Of a printed table.
 
 
-class Minimiser(NamedTuple):
+class Minimizer(NamedTuple):
     """Numbers at which the gap is smallest among their neighbours.
 
     Example:
@@ -47,7 +47,7 @@ class Minimiser(NamedTuple):
         >>> def family(h):
         ...     return optax.sgd(h["rate"])
         >>> found = eq.fit(family, optax.sgd(0.25), {"rate": (0.5, 1.0)}, steps=2)
-        >>> [(best.values, best.at_bound) for best in found.minimisers]
+        >>> [(best.values, best.at_bound) for best in found.minimizers]
         [({'rate': 0.5}, ('rate',))]
     """
 
@@ -60,7 +60,7 @@ class Minimiser(NamedTuple):
     largest_gap: float
     """Largest deviation of a parameter at any step, relative to the target's largest parameter."""
     rms_gap: float
-    """Root mean square of the same deviations: what was minimised."""
+    """Root mean square of the same deviations: what was minimized."""
     stationarity: float
     """Largest cosine between the deviations and their derivative by a number that is not at a bound.
     Where the gap is rounding it has no meaning."""
@@ -69,7 +69,7 @@ class Minimiser(NamedTuple):
     singular_values: tuple[float, ...]
     """Of the Jacobian of the deviations (in the scale of `rms_gap`) by the coordinates of the search.
     A last one of 0 is a direction that the trajectories do not determine to first order: points
-    that differ in it alone count as one minimiser."""
+    that differ in it alone count as one minimizer."""
     iterations: int
     """The most that a start took to end here."""
 
@@ -83,7 +83,7 @@ class Fit(NamedTuple):
         >>> def family(h):
         ...     return optax.sgd(h["rate"])
         >>> found = eq.fit(family, optax.sgd(0.25), {"rate": (0.1, 0.4)}, steps=2)
-        >>> found.verdict, round(found.minimisers[0].values["rate"], 9), found.not_settled
+        >>> found.verdict, round(found.minimizers[0].values["rate"], 9), found.not_settled
         ('equal', 0.25, 0)
     """
 
@@ -91,7 +91,7 @@ class Fit(NamedTuple):
     """`"equal"`: the largest gap is at most 1e-12. `"a gap remains"`: the smallest one is stationary,
     at least half of all starts agree with it to 1 % (rms), and it is at least 1000 times the rounding
     floor. `"undecided"`: neither."""
-    minimisers: tuple[Minimiser, ...]
+    minimizers: tuple[Minimizer, ...]
     """Every distinct one, from the smallest gap on; none if no start settled."""
     starts: int
     not_finite: int
@@ -111,16 +111,16 @@ class Fit(NamedTuple):
             f"{self.starts} starts: {self.not_settled} not settled, {self.not_finite} not finite; "
             f"rounding floor {self.rounding_floor:.1e}",
         ]
-        columns = [_column(found) for found in self.minimisers[:_COLUMNS]]
+        columns = [_column(found) for found in self.minimizers[:_COLUMNS]]
         for name in columns[0] if columns else ():
             lines.append(f"{name:<16}" + "".join(f"{column[name]:>24}" for column in columns))
-        if len(self.minimisers) > _COLUMNS:
-            lines.append(f"and {len(self.minimisers) - _COLUMNS} more, of larger gaps")
+        if len(self.minimizers) > _COLUMNS:
+            lines.append(f"and {len(self.minimizers) - _COLUMNS} more, of larger gaps")
         return "\n".join(lines)
 
 
-def _column(found: Minimiser) -> dict[str, str]:
-    """A minimiser's column of the table."""
+def _column(found: Minimizer) -> dict[str, str]:
+    """A minimizer's column of the table."""
     numbers = dict(found.values)
     if found.start_scale is not None:
         numbers["start_scale"] = found.start_scale
@@ -189,7 +189,7 @@ def fit(
         seed: of the starts.
 
     Returns:
-        A `Fit`: the verdict, every distinct minimiser, and what they rest on.
+        A `Fit`: the verdict, every distinct minimizer, and what they rest on.
 
     Raises:
         TypeError: `family` or `target` is no function that returns a transformation, or `steps`,
@@ -211,7 +211,7 @@ def fit(
         ...     values={"alpha": 0.05, "lam": 0.02})
         >>> found.verdict
         'equal'
-        >>> [round(best.values["l2"], 9) for best in found.minimisers]  # 0.02 / 0.05
+        >>> [round(best.values["l2"], 9) for best in found.minimizers]  # 0.02 / 0.05
         [0.4]
 
     Source: Levenberg 1944; Marquardt 1963; the increase of the damping as in Nielsen 1999.
@@ -236,12 +236,12 @@ def fit(
             problem.theta0, problem.batches, paths[0], iterations,
         )  # fmt: skip
         ends = jax.tree.map(np.asarray, ends)
-        found, not_settled = _minimisers(ends, model, box, paths[0])
+        found, not_settled = _minimizers(ends, model, box, paths[0])
     moved = float(np.abs(paths[1] - paths[0]).max() / np.abs(paths[0]).max())
     floor = max(moved, float(np.finfo(np.float64).eps))
     return Fit(
         verdict=_verdict(ends, found, floor),
-        minimisers=found,
+        minimizers=found,
         starts=starts,
         not_finite=int(np.isinf(ends.cost).sum()),
         not_settled=not_settled,
@@ -448,10 +448,10 @@ def _search(
 # The report
 
 
-def _minimisers(
+def _minimizers(
     ends: _Search, model: _Model, box: _Box, path: np.ndarray
-) -> tuple[tuple[Minimiser, ...], int]:
-    """The distinct minimisers among the ends of the starts, and how many ends are none."""
+) -> tuple[tuple[Minimizer, ...], int]:
+    """The distinct minimizers among the ends of the starts, and how many ends are none."""
     largest = np.abs(ends.deviations).max(axis=1) * np.sqrt(path.size)
     finite = np.isfinite(ends.cost)
     settled = finite & ((ends.stationarity <= SETTLED) | (largest <= EQUAL))
@@ -469,7 +469,7 @@ def _minimisers(
         left = [i for i in left if i not in same]
         numbers = [float(x) for x in model.numbers(point)]
         found.append(
-            Minimiser(
+            Minimizer(
                 values=dict(zip(model.names, numbers[: len(model.names)], strict=True)),
                 start_scale=numbers[-1] if model.scaled else None,
                 share=len(same) / len(ends.point),
@@ -488,7 +488,7 @@ def _minimisers(
     return tuple(found), int((finite & ~settled).sum())
 
 
-def _verdict(ends: _Search, found: tuple[Minimiser, ...], floor: float) -> FitVerdict:
+def _verdict(ends: _Search, found: tuple[Minimizer, ...], floor: float) -> FitVerdict:
     if not found:
         return "undecided"
     if found[0].largest_gap <= EQUAL:

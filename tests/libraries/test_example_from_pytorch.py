@@ -35,7 +35,7 @@ def losses(tmp_path_factory):
 @pytest.mark.parametrize(("name", "first"), [("from the start", 0), ("from half-way", STEPS // 2)])
 def test_the_losses_here_are_pytorchs(losses, name, first):
     theirs, runs = losses
-    assert theirs[-1] < theirs[0] / 4
+    assert theirs[-1] < theirs[0] / 2
     np.testing.assert_allclose(runs[name], theirs[first:], rtol=RELATIVE["reference"])
 
 

@@ -1,0 +1,119 @@
+"""The examples that compare optimizers find, on reduced runs, what they say they find."""
+
+import pathlib
+
+import numpy as np
+import pytest
+
+import decoupled_wd as dwd
+from tests.helpers import load_script
+from tests.tolerances import RELATIVE
+
+EXAMPLES = pathlib.Path(__file__).parents[1] / "examples"
+
+
+@pytest.fixture
+def reduced(monkeypatch, tmp_path):
+    """Load a script with other constants, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def load(name, **constants):
+        script = load_script(EXAMPLES / f"{name}.py")
+        for constant, value in constants.items():
+            assert hasattr(script, constant)
+            monkeypatch.setattr(script, constant, value)
+        return script
+
+    return load
+
+
+def is_drawn(name):
+    return pathlib.Path(f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_decay_and_l2_keep_adam_from_learning_wrong_labels(reduced, capsys):
+    decays = np.array([2.0**-6, 1.0])
+    example = reduced(
+        "adam_l2_against_adamw",
+        STEPS=400, SEEDS=2, SIZES=(64, 64, 10), RATES=np.array([2.0**-6]),
+        OPTIMIZERS={
+            "Adam": (dwd.adam_l2, np.zeros(1)),
+            "Adam + L2": (dwd.adam_l2, decays),
+            "AdamW": (dwd.adamw, decays),
+        },
+    )  # fmt: skip
+    best = example.main()
+    (train, test), *decayed = (
+        (x["train"][:, -1].mean(axis=0), x["test"][:, -1].mean(axis=0)) for x in best.values()
+    )
+    for loss_and_error, test_error in decayed:
+        assert np.all(train < loss_and_error)
+        assert test[1] > 1.3 * test_error[1]
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[-13:-11] for line in lines if line.startswith("Adam")][1] == [
+        "0.01562", "0.01562",
+    ]  # fmt: skip
+    assert is_drawn("adam_l2_against_adamw")
+
+
+def test_restarts_of_sgdw_are_ahead_of_one_cosine_before_its_end(reduced):
+    example = reduced(
+        "warm_restarts",
+        EPOCHS=30, ENDS=np.array([10, 30]), SEEDS=2, NORMALIZED=np.array([2.0**-1] * 2),
+        CYCLES={"period": np.array([10, 30]), "period_mult": np.array([2, 1])},
+        OPTIMIZERS={"SGDW": (dwd.sgdwr, np.array([2.0**-2]))},
+    )  # fmt: skip
+    best = example.main()
+    restarts, cosine = (x.mean(axis=0) for x in best.values())
+    first, last = example.ENDS // example.EPOCHS_PER_TICK - 1
+    assert restarts[first] < 0.9 * cosine[first]
+    assert restarts[first + 1] > restarts[first]
+    assert restarts[last] == pytest.approx(cosine[last], abs=0.04)
+    assert is_drawn("warm_restarts")
+
+
+def test_any_optimizer_extended_decays_by_what_is_asked(reduced):
+    decays = np.array([0, 2.0**-8])
+    example = reduced("extend_any_optimizer", STEPS=50, SEEDS=2, SIZES=(64, 16, 10), DECAYS=decays)
+    for name, (make, rates) in example.OPTIMIZERS.items():
+        example.OPTIMIZERS[name] = make, rates[-1:]
+    grids = example.main()
+    assert list(grids) == ["Muon", "AdaBelief", "RMSProp", "Lion"]
+    multiplier = (1 + np.cos(np.pi * np.arange(50) / 50)) / 2
+    asked = np.prod(1 - np.outer(multiplier, decays), axis=0)[:, None, None, None]
+    for grid in grids.values():
+        left = grid["left"]
+        np.testing.assert_allclose(
+            left, np.broadcast_to(asked, left.shape), RELATIVE["50 float32 steps"]
+        )
+        assert np.all(grid["test"] < 0.5)
+
+
+def test_bfloat16_weights_decay_under_every_rounding_but_to_nearest(reduced):
+    example = reduced("bfloat16_decay", STEPS=400, SEEDS=2, SIZES=(64, 64, 10))
+    with pytest.warns(UserWarning, match="decay"):
+        rows = example.main()
+    ends = {name: {column: x[:, -1] for column, x in row.items()} for name, row in rows.items()}
+    exact = np.prod(1 - example.WEIGHT_DECAY * (1 + np.cos(np.pi * np.arange(400) / 400)) / 2)
+    np.testing.assert_allclose(ends["float32"]["left"], exact, 1e-4)
+    np.testing.assert_allclose(ends["to nearest"]["left"], 1, RELATIVE["bfloat16 retention"])
+    for name in ("stochastic", "compensated"):
+        np.testing.assert_allclose(ends[name]["left"], exact, RELATIVE["bfloat16 retention"])
+        np.testing.assert_allclose(
+            ends[name]["train loss"],
+            ends["float32"]["train loss"],
+            5 * RELATIVE["training in bfloat16"],
+        )
+    assert is_drawn("bfloat16_decay")
+
+
+def test_only_the_proximal_step_of_l1_makes_zeros_and_a_threshold_finds_them_everywhere(reduced):
+    example = reduced("sparsity", STEPS=1000, SEEDS=1, DECAYS=2.0 ** np.array([-6, -3]))
+    del example.PLACES["proximal, b1 = 0.99"]
+    coupled, decoupled, proximal = example.main().values()
+    assert np.all(coupled["zeros"] == 0)
+    assert np.all(decoupled["zeros"] < 0.02)
+    assert np.all(proximal["zeros"] > 0.05)
+    np.testing.assert_allclose(decoupled["small"], proximal["small"], atol=0.02)
+    assert np.all(proximal["test"] < 0.1)
+    assert is_drawn("sparsity")
