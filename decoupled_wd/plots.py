@@ -466,8 +466,9 @@ def relations(pairs: Sequence[tuple[str, str, str]], *, axes: Axes | None = None
                 f"`pairs` has {(left, right, verdict)!r}, and two names are needed, and a verdict that "
                 "begins with = or ≠."
             )
-        between[min(left, right), max(left, right)].append(verdict)
-    places = _places([name for left, right, _ in pairs for name in (left, right)])
+        pair = (right, left) if (right, left) in between else (left, right)
+        between[pair].append(verdict)
+    places = _places(list(between))
     with house_style():
         axes = _given_or_new(axes, (8, 6))
         axes.set(xlim=(-1.7, 1.7), ylim=(-1.25, 1.25), aspect="equal")
@@ -488,12 +489,13 @@ def relations(pairs: Sequence[tuple[str, str, str]], *, axes: Axes | None = None
     return axes
 
 
-def _places(mentions: Sequence[str]) -> dict[str, tuple[float, float]]:
+def _places(pairs: Sequence[tuple[str, str]]) -> dict[str, tuple[float, float]]:
     """Names on a circle, from the top and clockwise, and what half of them relate to in its middle."""
-    counts = Counter(mentions)
-    ((hub, most),) = counts.most_common(1)
-    ring = [name for name in counts if name != hub or most < len(counts) / 2]
-    places = dict.fromkeys(counts, (0.0, 0.0))
+    partners = Counter(name for pair in pairs for name in pair)
+    ((hub, most),) = partners.most_common(1)
+    has_hub = most >= max(3, len(partners) / 2)
+    ring = [name for name in partners if not (has_hub and name == hub)]
+    places = dict.fromkeys(partners, (0.0, 0.0))
     for k, name in enumerate(ring):
         angle = 2 * math.pi * k / len(ring)
         places[name] = (math.sin(angle), math.cos(angle))

@@ -1,8 +1,16 @@
 """Does Adam learn better with weight decay than with L2 regularization?
 
-DOC
+A perceptron learns 400 handwritten digits, 15 % of them mislabelled, by Adam alone, by Adam + L2 and by
+AdamW: each at the learning rate and decay that are best for it on 600 held-out digits. All seeds, rates
+and decays of an optimizer are one program.
 
     python examples/adam_l2_against_adamw.py
+
+takes half a minute on two cores, prints a table, and draws loss and error on train and test. Either
+form keeps Adam from learning the wrong labels: train loss 0.51, and with L2 or decay 0.63 or 0.67; test
+error 9.6 %, 7.4 % or 8.5 %, each ± 2 % over 5 seeds. At rates from 2^-8 up Adam alone is at 16 %
+and more. But AdamW is not ahead of Adam + L2, as it was in the paper: with the same 20 seeds for both it
+is behind by 0.6 % ± 0.9 %. And the test loss is lowest for Adam alone, 0.41 against 0.45.
 """
 
 import functools

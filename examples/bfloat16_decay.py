@@ -1,8 +1,15 @@
 """Which rounding lets bfloat16 weights decay as float32 ones do?
 
-DOC
+A perceptron learns 400 handwritten digits with AdamW, in float32 and all in bfloat16 but for the moments.
+A step removes 2^-10 of a weight and less, which is below what bfloat16 can show (2^-9).
 
     python examples/bfloat16_decay.py
+
+takes 15 seconds on two cores. Of weights without gradient, those of pixels that are never lit, there is
+left after 2000 steps 0.376 in float32, all of them (1.000) rounded to nearest, which `dwd.adamw` warns of,
+0.378 rounded at random, and 0.376 with compensation. Rounded to nearest, training misses small steps, too:
+its loss ends at 0.09, and at 0.05 in the three others; on test at 0.20 against 0.17, each ± 0.01 over 5
+seeds. The test errors, 5 %, do not differ.
 """
 
 import functools
@@ -98,7 +105,7 @@ def main():
         curves = {name: row[column] for name, row in rows.items()}
         plots.learning_curves(curves, steps=steps, axes=axes).set_ylabel(column)
     both[0].plot(exact, "k:")
-    both[0].set_ylabel("left of weights without gradient (dotted: exact)")
+    both[0].set_title("weights without gradient (dotted: exact)")
     figure.savefig("bfloat16_decay.png", dpi=120)
     print("Wrote bfloat16_decay.png.")
     return rows

@@ -5,9 +5,9 @@ python examples/multi_process.py
 
 import os
 import socket
-import subprocess
 import sys
 import tempfile
+from subprocess import PIPE, Popen
 
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")  # For CPUs alone.
 
@@ -21,15 +21,15 @@ from sklearn.datasets import load_digits
 
 import decoupled_wd as dwd
 
-STEPS, BATCH, DEVICES = 100, 128, 8
+STEPS, BATCH = 100, 128
 MODEL = nn.Sequential([nn.Dense(128), nn.relu, nn.Dense(128), nn.relu, nn.Dense(10)])
 
 
 def own_examples():
     """Of every batch the part that this process feeds its devices with: (steps, examples, ...)."""
     x, y = load_digits(return_X_y=True)
-    drawn = np.random.default_rng(0).choice(len(x), (STEPS, BATCH))
-    drawn = np.split(drawn, jax.process_count(), axis=1)[jax.process_index()]
+    whole = np.random.default_rng(0).choice(len(x), (STEPS, BATCH))
+    drawn = np.split(whole, jax.process_count(), axis=1)[jax.process_index()]
     return (x / 16).astype(np.float32)[drawn], y.astype(np.int32)[drawn]
 
 
@@ -75,20 +75,14 @@ def work():
 
 def worker(coordinator=None, process="0", path=None):
     """One process of the two that `main` starts; without arguments, of those that JAX finds."""
-    others = {"num_processes": 2, "process_id": int(process)} if coordinator else {}
-    jax.distributed.initialize(coordinator, **others)
+    if coordinator is None:
+        jax.distributed.initialize()
+    else:
+        jax.distributed.initialize(coordinator, 2, int(process))
     params, line = work()
     print(line)
     if path:
         np.savez(path, *jax.tree.leaves(params))
-
-
-def start(*arguments):
-    """A worker on this machine, with half the devices."""
-    flags = f"--xla_force_host_platform_device_count={DEVICES // 2}"
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
-    command = [sys.executable, __file__, "worker", *map(str, arguments)]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
 
 
 def main():
@@ -96,9 +90,12 @@ def main():
     jax.config.update("jax_platforms", "cpu")
     with socket.create_server(("localhost", 0)) as free:
         address = f"localhost:{free.getsockname()[1]}"
-    with tempfile.TemporaryDirectory() as directory:
-        paths = [f"{directory}/{process}.npz" for process in range(2)]
-        workers = [start(address, process, path) for process, path in enumerate(paths)]
+    env = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    env["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [f"{folder}/0.npz", f"{folder}/1.npz"]
+        commands = [[sys.executable, __file__, "worker", address, str(i), paths[i]] for i in (0, 1)]
+        workers = [Popen(command, env=env, stdout=PIPE, text=True) for command in commands]
         print("process  devices  examples  state KiB  last loss")
         for process in workers:
             print(process.communicate(timeout=300)[0].splitlines()[-1])

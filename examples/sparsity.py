@@ -1,8 +1,15 @@
 """Where must an L1 penalty stand for weights to become 0, and at what test error?
 
-DOC
+Logistic regression learns 800 handwritten digits by Adam with an L1 norm in its gradient (coupled),
+beside Adam's step (decoupled), or as a proximal step after it. All lambdas and seeds of a place are one
+program. The table has the largest lambda whose held-out error is within 5 % of the place's best.
 
     python examples/sparsity.py
+
+takes 10 seconds on two cores, and draws all lambdas. Coupled, no weight is 0 at any lambda: Adam divides
+the penalty by itself. Decoupled, 0.5 % are, as a subgradient swings about 0. Proximal, 12 % ± 1 % are,
+with the same test error, 3.6 % ± 0.4 %. A threshold of 0.001 in the end finds 21 % in both, and 40 % in
+the coupled form, with a test error of 3.3 %. Why, and what gives more zeros: docs/sparsity.md.
 """
 
 import functools
@@ -21,12 +28,7 @@ from decoupled_wd import plots, sweep
 
 STEPS, BATCH_SIZE, SEEDS, LEARNING_RATE, SMALL = 3000, 64, 3, 0.01, 1e-3
 DECAYS = 2.0 ** np.arange(-14, 1)
-PLACES = {  # With Adam's b1: what averages the gradient more lifts fewer weights off 0.
-    "coupled": ("coupled", 0.9),
-    "decoupled": ("decoupled", 0.9),
-    "proximal": ("proximal", 0.9),
-    "proximal, b1 = 0.99": ("proximal", 0.99),
-}
+PLACES = ("coupled", "decoupled", "proximal")
 IMAGES, DIGITS = load_digits(return_X_y=True)
 
 
@@ -44,10 +46,10 @@ def draw(seed):
     }
 
 
-def make_optimizer(place, b1, weight_decay):
+def make_optimizer(place, weight_decay):
     """Put the penalty in its place: lambda is per unit of gradient, or else of learning rate."""
     rate = optax.cosine_decay_schedule(LEARNING_RATE, STEPS)
-    adam, step = dwd.scale_by_adam(b1), optax.scale_by_learning_rate(rate)
+    adam, step = dwd.scale_by_adam(), optax.scale_by_learning_rate(rate)
     if place == "coupled":
         return optax.chain(dwd.add_l1_to_grad(weight_decay), adam, step)
     if place == "decoupled":
@@ -62,9 +64,9 @@ def measure(weights, x, labels):
     return jnp.stack([losses.mean(), jnp.mean((x @ weights).argmax(axis=-1) != labels)])
 
 
-def train(place, b1, weight_decay, seed):
+def train(place, weight_decay, seed):
     """Give errors and shares of weights in the end."""
-    tx, ((x, labels), held_out, test) = make_optimizer(place, b1, weight_decay), seed["digits"]
+    tx, ((x, labels), held_out, test) = make_optimizer(place, weight_decay), seed["digits"]
 
     def step(carry, i):
         weights, state = carry
@@ -83,26 +85,27 @@ def main():
     """Train all, print the table and draw."""
     seeds = jax.tree.map(lambda *x: np.stack(x), *map(draw, range(SEEDS)))
     rows, columns = {}, ("zeros", "small", "test")
+    print("           lambda  exact zeros    small           test error")
     with plots.house_style():
         figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6))
-    print(f"{'':19}  lambda  exact zeros    small           test error")
-    for (name, place), colour in zip(tqdm(PLACES.items()), plots.OKABE_ITO, strict=False):
-        program = functools.partial(train, *place)
-        rows[name] = grid = jax.device_get(sweep.grid(program, weight_decay=DECAYS, seed=seeds))
-        held_out = grid["held out"].mean(axis=1)
-        best = int(np.flatnonzero(held_out <= 1.05 * held_out.min()).max())
-        ends = (grid[column][best] for column in columns)
-        cells = "  ".join(f"{x.mean():6.1%} ± {x.std(ddof=1):.1%}" for x in ends)
-        tqdm.write(f"{name:19}  2^{np.log2(DECAYS[best]):<4.0f}  {cells}")
-        left.plot(DECAYS, 100 * grid["small"].mean(axis=1), "--", color=colour)
-        for axes, column in ((left, "zeros"), (right, "test")):
-            values = 100 * grid[column].mean(axis=1)
-            axes.plot(DECAYS, values, "o-", markevery=[best], color=colour, label=name)
-            axes.set_xscale("log", base=2)
-            axes.set_xlabel(r"$\lambda$")
-    left.set_ylabel(f"% of weights that are 0 (dashed: below {SMALL})")
-    right.set(ylabel="% of test digits misclassified", ylim=(0, 20))
-    right.legend()
+        for place, colour in zip(tqdm(PLACES), plots.OKABE_ITO, strict=False):
+            program = functools.partial(train, place)
+            grid = jax.device_get(sweep.grid(program, weight_decay=DECAYS, seed=seeds))
+            held_out = grid["held out"].mean(axis=1)
+            best = int(np.flatnonzero(held_out <= 1.05 * held_out.min()).max())
+            ends = (grid[column][best] for column in columns)
+            cells = "  ".join(f"{x.mean():6.1%} ± {x.std(ddof=1):.1%}" for x in ends)
+            tqdm.write(f"{place:9}  2^{np.log2(DECAYS[best]):<4.0f}  {cells}")
+            left.plot(DECAYS, 100 * grid["small"].mean(axis=1), "--", color=colour)
+            for axes, column in ((left, "zeros"), (right, "test")):
+                values = 100 * grid[column].mean(axis=1)
+                axes.plot(DECAYS, values, "o-", markevery=[best], color=colour, label=place)
+                axes.set_xscale("log", base=2)
+                axes.set_xlabel(r"$\lambda$")
+            rows[place] = grid
+        left.set(title=f"weights that are 0 (dashed: below {SMALL})", ylabel="%")
+        right.set(title="test digits misclassified", ylabel="%", ylim=(0, 20))
+        right.legend()
     figure.savefig("sparsity.png", dpi=120)
     print("Wrote sparsity.png.")
     return rows

@@ -1,8 +1,14 @@
 """What do warm restarts give at any time, beside one cosine of the same budget?
 
-DOC
+AdamWR and SGDWR restart after 10, 30 and 70 of 150 epochs, with the decay of each cycle recomputed from
+the normalized one. Beside each runs the same optimizer with one cosine. All four have the learning rate
+and normalized decay that are best on held-out digits in the end. All runs of an optimizer are one program.
 
     python examples/warm_restarts.py
+
+takes half a minute on two cores, draws schedule, decay and test errors, and prints, for 5 seeds,
+
+TABLE
 """
 
 import functools

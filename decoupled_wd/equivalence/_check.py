@@ -105,11 +105,12 @@ def check_relations(
         >>> [report.holds for report in eq.check_relations([row, wrong])]
         [True, False]
     """
-    if not isinstance(relations, Sequence) or not all(
-        isinstance(row, (Relation, Property)) for row in relations
-    ):
+    rows_or_not = relations if isinstance(relations, (list, tuple)) else [relations]
+    strangers = {type(x).__name__ for x in rows_or_not if not isinstance(x, Relation | Property)}
+    if rows_or_not is not relations or strangers:
+        given = ", ".join(sorted(strangers)) or "one row"
         raise TypeError(
-            f"`relations` is {relations!r}, and a list of rows is needed. Pass `CATALOGUE`, or "
+            f"`relations` is or holds {given}, and a list of rows is needed. Pass `CATALOGUE`, or "
             "`[relation(name)]` for one."
         )
     if float32 is None:

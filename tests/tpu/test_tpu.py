@@ -112,7 +112,7 @@ def with_shard_map(mesh):
 def with_pmap(mesh):
     chips = list(mesh.devices)
     step = jax.pmap(on_one_chip, "data", in_axes=(0, 0, None), devices=chips, donate_argnums=0)
-    state, batch, key = inputs(mesh)
+    _, batch, key = inputs(mesh)
     stacked = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct((len(chips), *x.shape), x.dtype), abstract_state()
     )

@@ -1,0 +1,203 @@
+# %% [markdown]
+# # Scaling the decay with batch, data and width
+#
+# You found a good decay at one size. Now the batch is larger, there is more data, the network is wider:
+# **by which rule does the decay go along, what does each rule keep constant, and does the best decay
+# move as it says?** The published rules do not agree. They are derived here in a line each, and then all
+# of them are asked to carry one tuned number to other sizes, where the best number is measured too.
+
+# %%
+import jax
+import jax.numpy as jnp
+import matplotlib.pyplot as plt
+import numpy as np
+import optax
+from sklearn.datasets import load_digits
+from tqdm import tqdm
+
+import decoupled_wd as dwd
+from decoupled_wd import hyperparams, plots, sweep
+
+# %% [markdown]
+# ## What each rule keeps
+#
+# Everything is per step, the paper's unit: a step removes $\eta_t\lambda$ of a weight. With batches of
+# $b$ out of $B$ examples an epoch has $n = B/b$ steps. For a given number of epochs every rule is
+# $\lambda \propto n^{-p}$:
+#
+# | rule | keeps constant | $p$ |
+# |---|---|---|
+# | the same decay per step | $\lambda$, what a step removes | $0$ |
+# | normalized decay (Loshchilov, Hutter) | $\lambda\sqrt{n \cdot \text{epochs}}$ | $\tfrac12$ |
+# | timescale (Wang, Aitchison) | $1/(\lambda n)$, the epochs that weights remember | $1$ |
+# | the same number in `optax.adamw` | $\lambda/\alpha$, so the size $\alpha/\lambda$ of weights | that of $\alpha$ |
+#
+# The last one depends on what the learning rate does: $p = 0$ where it stays, $p = \tfrac12$ where it
+# goes as the root of the batch. For the width $d$ it is $\lambda \propto d^{-p}$ again. The learning rate
+# of an Adam-like optimizer then goes as $1/d$, so that the three rules are
+#
+# | rule | keeps constant | $p$ |
+# |---|---|---|
+# | the same decay per step (Kosson et al.) | $\lambda$ | $0$ |
+# | root of the width (Fan et al.) | the matrices' largest singular value | $\tfrac12$ |
+# | the same number in `optax.adamw` | $\lambda/\alpha$ | $1$ |
+#
+# So to measure how the best decay moves is to measure $p$. The library has the rules:
+
+# %%
+BATCH, DATA, WIDTH, EPOCHS = 32, 256, 48, 30  # the size at which we tune
+scaled = {
+    "normalized": dwd.normalized_weight_decay(
+        dwd.normalize_weight_decay(0.016, BATCH, DATA, EPOCHS), BATCH, 4 * DATA, EPOCHS
+    ),
+    "timescale, data": hyperparams.weight_decay_at_dataset_size(0.016, DATA, 4 * DATA),
+    "timescale, batch": hyperparams.weight_decay_at_batch_size(0.016, BATCH, BATCH // 4),
+    "root of the width": hyperparams.weight_decay_at_width(0.016, WIDTH, 4 * WIDTH),
+}
+print("four times the steps in an epoch, or the width:")
+for rule, decay in scaled.items():
+    print(f"{rule:18} 0.016 -> {decay:g}")
+
+# %% [markdown]
+# ## One program for all sizes
+#
+# A perceptron on handwritten digits with 15 % wrong labels, AdamW, a cosine over all steps. The sizes
+# are arguments like any other number: a batch is a mask over the largest one, and the steps are the
+# bound of a loop. So `sweep.grid` compiles once a width, and fills every device with decays and seeds.
+
+# %%
+TEST, CLASSES, NOISE, LARGEST_BATCH = 773, 10, 0.15, 4 * BATCH
+images, labels = load_digits(return_X_y=True)
+order = np.random.default_rng(0).permutation(len(labels))
+images, labels = jnp.asarray(images[order] / 16, jnp.float32), jnp.asarray(labels[order])
+
+
+def logits(params, x):
+    *hidden, (w, b) = params
+    for v, c in hidden:
+        x = jax.nn.relu(x @ v + c)
+    return x @ w + b
+
+
+def training(width):
+    """A run of a network of this width, to its test error."""
+    sizes = (images.shape[1], width, width, CLASSES)
+
+    def train(seed, learning_rate, weight_decay, batch_size, dataset_size):
+        start, shift, which, batches = jax.random.split(jax.random.key(seed), 4)
+        params = [
+            (jax.random.normal(key, (n, m)) / n**0.5, jnp.zeros(m))
+            for key, n, m in zip(jax.random.split(start, 3), sizes, sizes[1:], strict=False)
+        ]
+        wrong = (labels + jax.random.randint(shift, labels.shape, 1, CLASSES)) % CLASSES
+        targets = jnp.where(jax.random.uniform(which, labels.shape) < NOISE, wrong, labels)
+        steps = EPOCHS * dataset_size // batch_size
+        schedule = dwd.cosine_warm_restarts_schedule(steps)
+        tx = dwd.adamw(learning_rate, weight_decay=weight_decay, schedule=schedule)
+        in_batch = jnp.arange(LARGEST_BATCH) < batch_size
+
+        def step(count, carry):
+            params, state = carry
+            key = jax.random.fold_in(batches, count)
+            batch = TEST + jax.random.randint(key, (LARGEST_BATCH,), 0, dataset_size)
+
+            def loss(params):
+                out = logits(params, images[batch])
+                losses = optax.softmax_cross_entropy_with_integer_labels(out, targets[batch])
+                return jnp.sum(losses * in_batch) / batch_size
+
+            updates, state = tx.update(jax.grad(loss)(params), state, params)
+            return optax.apply_updates(params, updates), state
+
+        params, _ = jax.lax.fori_loop(0, steps, step, (params, tx.init(params)))
+        return jnp.mean(logits(params, images[:TEST]).argmax(axis=1) != labels[:TEST])
+
+    return train
+
+
+# %% [markdown]
+# At every size the decay is swept, at a learning rate high enough for decay to matter (the notebook on
+# the [plane](learning_rate_weight_decay_plane.ipynb) says why). The steps in an epoch change by four in
+# three ways: by the batch, by the batch with a learning rate that goes as its root, and by the data. The
+# width changes by two, with the learning rate of all leaves.
+
+# %%
+RATE, DECAYS, SEEDS = -6, np.arange(-10, -3), 5  # powers of two
+TUNED = (BATCH, DATA, WIDTH, RATE)
+SIZES = {  # by what changes: log2 of the change, and what is trained with less and with more
+    "batch": (2, (BATCH * 4, DATA, WIDTH, RATE), (BATCH // 4, DATA, WIDTH, RATE)),
+    "batch, root rate": (
+        2,
+        (BATCH * 4, DATA, WIDTH, RATE + 1),
+        (BATCH // 4, DATA, WIDTH, RATE - 1),
+    ),
+    "data": (2, (BATCH, DATA // 4, WIDTH, RATE), (BATCH, DATA * 4, WIDTH, RATE)),
+    "width": (1, (BATCH, DATA, WIDTH // 2, RATE + 1), (BATCH, DATA, WIDTH * 2, RATE - 1)),
+}
+trainings = {width: training(width) for width in (WIDTH, WIDTH // 2, WIDTH * 2)}
+errors = {}
+for size in tqdm([TUNED, *(size for _, *pair in SIZES.values() for size in pair)]):
+    batch_size, dataset_size, width, rate = size
+    found = sweep.grid(
+        trainings[width], weight_decay=2.0**DECAYS, seed=np.arange(SEEDS), learning_rate=[2.0**rate],
+        batch_size=[batch_size], dataset_size=[dataset_size],
+    )  # fmt: skip
+    errors[size] = 100 * np.asarray(found).reshape(len(DECAYS), SEEDS)
+
+with plots.house_style():
+    figure, panels = plt.subplots(1, 4, figsize=(10.5, 2.8), sharey=True)
+    for panel, (what, (doublings, less, more)) in zip(panels, SIZES.items(), strict=True):
+        names = f"÷ {2**doublings}", "tuned", f"× {2**doublings}"
+        for size, name in zip((less, TUNED, more), names, strict=True):
+            panel.plot(DECAYS, errors[size].mean(axis=1), "o-", markersize=3, label=name)
+        title = "width" if what == "width" else f"steps, by {what}"
+        panel.set(title=title, xlabel=r"$\log_2$ of the decay per step", ylim=(0, 40))
+        panel.legend()
+    panels[0].set_ylabel("test error (%)")
+    plt.show()
+
+# %% [markdown]
+# ## How the best decay moves
+#
+# The best decay of each seed, and the $p$ between the ends, with its standard error over seeds:
+
+# %%
+print("log2 of the best decay    less  tuned   more        p")
+for what, (doublings, less, more) in SIZES.items():
+    best = [DECAYS[errors[size].argmin(axis=0)] for size in (less, TUNED, more)]
+    p = (best[0] - best[2]) / (2 * doublings)
+    means = " ".join(f"{x.mean():6.1f}" for x in best)
+    print(f"{what:22} {means}    {p.mean():5.2f} ± {p.std(ddof=1) / SEEDS**0.5:.2f}")
+
+# %% [markdown]
+# ## What each rule would have cost
+#
+# The bottoms of those curves are flat, so where exactly the lowest point lies matters less than what it
+# costs to miss it. Take the decay that is best at the tuned size, carry it to the others by each rule,
+# and read off the error.
+
+# %%
+mean = {size: of_size.mean(axis=1) for size, of_size in errors.items()}
+tuned = DECAYS[mean[TUNED].argmin()]
+epochs = hyperparams.timescale(2.0**tuned, DATA // BATCH)
+print(
+    f"tuned: decay 2^{tuned}, {mean[TUNED].min():.1f} %, timescale {epochs:.0f} of {EPOCHS} epochs\n"
+)
+print("test error (%)            best   p = 0   p = 1/2   p = 1   same λ/α")
+cost = []
+for what, (doublings, *pair) in SIZES.items():
+    for change, size in zip((-doublings, doublings), pair, strict=True):
+        of_rate = (RATE - size[3]) / change
+        carried = tuned - change * np.array([0, 0.5, 1, of_rate])
+        by_rule = np.interp(carried, DECAYS, mean[size])
+        cost.append(by_rule - mean[size].min())
+        sign = "÷" if change < 0 else "×"
+        print(
+            f"{what:18} {sign} {2**doublings}  {mean[size].min():6.1f}"
+            "{:8.1f}{:10.1f}{:8.1f}{:11.1f}".format(*by_rule)
+        )
+print("{:29}{:8.1f}{:10.1f}{:8.1f}{:11.1f}".format("most above the best", *np.max(cost, axis=0)))
+
+# %% [markdown]
+# ## What to do
+# TEXT
