@@ -1,8 +1,7 @@
 """Does Adam learn better with weight decay than with L2 regularization?
 
 A perceptron learns 400 handwritten digits, 15 % of them mislabelled, by Adam alone, by Adam + L2 and by
-AdamW: each at the learning rate and decay that are best for it on 600 held-out digits. All seeds, rates
-and decays of an optimizer are one program.
+AdamW: each at the learning rate and decay that are best on 600 held-out digits.
 
     python examples/adam_l2_against_adamw.py
 

@@ -7,12 +7,12 @@ kills it (SIGKILL) while it trains, and goes on from the last checkpoint (25 sec
 Compared with a run that nothing happened to:
 
     killed by signal 9; the last of 1000 steps in a checkpoint is 400
-    resumed  30 of 30 arrays have the same bits; parameters differ by up to 0
-    anew      1 of 30 arrays have the same bits; parameters differ by up to 0.3
+    resumed  30 of 30 arrays have the same bits
+    anew      2 of 30 arrays have the same bits
 
 `anew` goes on from the same parameters with a new state of the optimizer, as where they alone are saved:
-moments are 0, the cycle starts again, and decay pulls towards other weights. (The last checkpoint may be
-a later one; one that was being written when the process died does not count.)
+moments are 0, the cycle starts again, decay pulls towards other weights; the number of steps and lambda
+are the same. If the process died while it wrote one more checkpoint, Orbax says that it removes that.
 """
 
 import functools
@@ -26,7 +26,6 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 import orbax.checkpoint as ocp
 from flax import linen as nn
@@ -37,9 +36,7 @@ from tqdm import tqdm
 import decoupled_wd as dwd
 
 STEPS, EVERY, KILL_AT, PERIOD, BATCH = 1000, 50, 400, 150, 128
-LEARNING_RATE, WEIGHT_DECAY = 3e-3, 1e-3
 MODEL = nn.Sequential([nn.Dense(128), nn.relu, nn.Dense(128), nn.relu, nn.Dense(10)])
-
 X, Y = (jnp.asarray(array) for array in load_digits(return_X_y=True))
 
 
@@ -49,8 +46,8 @@ def create():
     restarts, the initial weights that decay pulls towards, and how often it has rounded at random."""
     tx = optax.chain(
         dwd.scale_by_adam(),
-        optax.scale(LEARNING_RATE),
-        dwd.decoupled_weight_decay(WEIGHT_DECAY, toward="initial"),
+        optax.scale(3e-3),
+        dwd.decoupled_weight_decay(1e-3, toward="initial"),
         dwd.cosine_warm_restarts(PERIOD, 2),
         optax.scale(-1),
     )
@@ -106,10 +103,7 @@ def main():
     for name, found in zip(("resumed", "anew"), runs[1:], strict=True):
         pairs = list(zip(jax.tree.leaves(found), jax.tree.leaves(runs[0]), strict=True))
         equal = sum(x.tobytes() == y.tobytes() for x, y in pairs)
-        apart = jax.tree.map(lambda x, y: np.max(np.abs(x - y)), found.params, runs[0].params)
-        furthest = float(max(jax.tree.leaves(apart)))
-        print(f"{name:7}  {equal:2} of {len(pairs)} arrays have the same bits; ", end="")
-        print(f"parameters differ by up to {furthest:.1g}")
+        print(f"{name:7}  {equal:2} of {len(pairs)} arrays have the same bits")
 
 
 if __name__ == "__main__":

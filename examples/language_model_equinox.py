@@ -110,7 +110,8 @@ def main():
         model, opt_state, losses = train_chunk(model, tx, opt_state, chunk, jax.random.key(index))
         progress.set_postfix(loss=f"{losses.mean():.2f}")
     frequency = np.bincount(train[:, 0], minlength=CHARACTERS)[valid] / len(train)
-    nats = loss_function(eqx.nn.inference_mode(model), valid, jax.random.key(0))
+    model = eqx.nn.inference_mode(model)
+    nats = eqx.filter_jit(loss_function)(model, valid, jax.random.key(0))
     print(f"bits per character, by frequency  {-np.log2(frequency).mean():.2f}")
     print(f"bits per character, by the model  {nats / jnp.log(2):.2f}")
 

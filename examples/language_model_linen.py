@@ -62,7 +62,7 @@ def make_state(key):
     """Parameters, and an optimizer whose schedule multiplies step and decay."""
     schedule = optax.warmup_cosine_decay_schedule(0.0, 1.0, WARMUP, STEPS)
     tx = dwd.adamw(LEARNING_RATE, weight_decay=WEIGHT_DECAY, mask=MASK, schedule=schedule)
-    params = LanguageModel().init(key, jnp.zeros((1, CONTEXT), int))["params"]
+    params = jax.jit(LanguageModel().init)(key, jnp.zeros((1, CONTEXT), int))["params"]
     return TrainState.create(apply_fn=LanguageModel().apply, params=params, tx=tx)
 
 
@@ -101,7 +101,7 @@ def main():
         state, losses = train_chunk(state, chunk, jax.random.key(index))
         progress.set_postfix(loss=f"{losses.mean():.2f}")
     frequency = np.bincount(train[:, 0], minlength=CHARACTERS)[valid] / len(train)
-    bits = loss_function(state.params, state, valid) / jnp.log(2)
+    bits = jax.jit(loss_function)(state.params, state, valid) / jnp.log(2)
     print(f"bits per character, by frequency  {-np.log2(frequency).mean():.2f}")
     print(f"bits per character, by the model  {bits:.2f}")
 

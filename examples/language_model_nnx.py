@@ -103,7 +103,7 @@ def main():
         progress.set_postfix(loss=f"{losses.mean():.2f}")
     model.eval()
     frequency = np.bincount(train[:, 0], minlength=CHARACTERS)[valid] / len(train)
-    bits = loss_function(model, valid) / jnp.log(2)
+    bits = nnx.jit(loss_function)(model, valid) / jnp.log(2)
     print(f"bits per character, by frequency  {-np.log2(frequency).mean():.2f}")
     print(f"bits per character, by the model  {bits:.2f}")
 

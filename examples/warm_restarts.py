@@ -1,14 +1,14 @@
 """What do warm restarts give at any time, beside one cosine of the same budget?
 
-AdamWR and SGDWR restart after 10, 30 and 70 of 150 epochs, with the decay of each cycle recomputed from
-the normalized one. Beside each runs the same optimizer with one cosine. All four have the learning rate
-and normalized decay that are best on held-out digits in the end. All runs of an optimizer are one program.
+AdamWR and SGDWR restart after 10, 30 and 70 of 150 epochs, each with its decay recomputed from the
+normalized one. Learning rate and normalized decay are those that are best on held-out digits in the end.
 
     python examples/warm_restarts.py
 
-takes half a minute on two cores, draws schedule, decay and test errors, and prints, for 5 seeds,
-
-TABLE
+takes half a minute on two cores. In the end all four are at 8 % test error (± 2 % over 5 seeds). After
+30 and 70 epochs SGDW is ahead with restarts, 8.5 % and 7.5 % against 12 % and 9.5 %. AdamW is behind, 13 %
+and 9 % against 9 % and 8 %, as its best rate is small and short cycles do little with it (at what is
+best in the mean of the four times it has 9 % from 10 epochs on, but ends at 14 %).
 """
 
 import functools
@@ -25,10 +25,10 @@ from tqdm import tqdm
 import decoupled_wd as dwd
 from decoupled_wd import plots, sweep
 
-EPOCHS, ENDS, EPOCHS_PER_TICK = 150, np.array([10, 30, 70, 150]), 5
+EPOCHS, EPOCHS_PER_TICK, PERIOD, PERIOD_MULT, ENDS = 150, 5, 10, 2, np.array([10, 30, 70, 150])
 BATCH_SIZE, SEEDS, WRONG_LABELS, SIZES = 64, 5, 60, (64, 64, 64, 10)
 # One cosine is one cycle. Every number may be traced, so the two are one program.
-CYCLES = {"period": np.array([10, EPOCHS]), "period_mult": np.array([2, 1])}
+CYCLES = {"period": np.array([PERIOD, EPOCHS]), "period_mult": np.array([PERIOD_MULT, 1])}
 NORMALIZED = 2.0 ** np.array([-7, -5, -3, -1])  # decays
 OPTIMIZERS = {
     "AdamW": (dwd.adamwr, 2.0 ** np.array([-10, -8, -6])),
@@ -38,7 +38,7 @@ images, digits = load_digits(return_X_y=True)
 images, order = images.astype(np.float32) / 16, np.random.default_rng(0).permutation(len(digits))
 TRAIN, HELD_OUT, TEST = ((images[i], digits[i]) for i in np.split(order, [400, 1000]))
 DATA = {"batch_size": BATCH_SIZE, "dataset_size": 400}
-STEPS_PER_EPOCH = 7  # of 400 / 64
+STEPS_PER_EPOCH = -(-400 // BATCH_SIZE)
 
 
 def draw(seed):
@@ -94,17 +94,15 @@ def main():
             cells = (f"{x.mean():.1%} ± {x.std(ddof=1):.1%}" for x in at_ends)
             tqdm.write(f"{name}, {form}".ljust(22) + "".join(f"{cell:>15}" for cell in cells))
     steps = jnp.arange(EPOCHS * STEPS_PER_EPOCH)
-    first = {name: int(values[0]) for name, values in CYCLES.items()}
-    decay = dwd.normalized_weight_decay_schedule(NORMALIZED[1], **DATA, **first)(steps)
-    first["period"] *= STEPS_PER_EPOCH
-    multiplier = dwd.cosine_warm_restarts_schedule(**first)(steps)
+    cycle = {"period": PERIOD, "period_mult": PERIOD_MULT}
+    decay = dwd.normalized_weight_decay_schedule(NORMALIZED[1], **DATA, **cycle)(steps)
+    multiplier = dwd.cosine_warm_restarts_schedule(PERIOD * STEPS_PER_EPOCH, PERIOD_MULT)(steps)
     with plots.house_style():
         figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6))
-    plots.schedule(multiplier, multiplier * decay, steps=steps / STEPS_PER_EPOCH, axes=left)
-    ticks = np.arange(EPOCHS_PER_TICK, EPOCHS + 1, EPOCHS_PER_TICK)
-    plots.learning_curves(best, steps=ticks, axes=right).set(ylabel="test error", ylim=(0, 0.4))
-    for axes in (left, right):
-        axes.set_xlabel("epoch")
+    plots.schedule(multiplier, multiplier * decay, axes=left)
+    ticks = np.arange(EPOCHS_PER_TICK, EPOCHS + 1, EPOCHS_PER_TICK) * STEPS_PER_EPOCH
+    plots.learning_curves(best, steps=ticks, axes=right)
+    right.set(ylabel="test error", ylim=(0, 0.4))
     figure.savefig("warm_restarts.png", dpi=120)
     print("Wrote warm_restarts.png.")
     return best

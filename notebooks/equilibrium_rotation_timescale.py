@@ -103,7 +103,7 @@ print(f"memory   off by {np.abs(cosines - expected).max():.2f} at most, of a cos
 
 # %%
 with plots.house_style():
-    figure, panels = plt.subplots(1, 3, figsize=(9.6, 2.9))
+    figure, panels = plt.subplots(1, 3, figsize=(9, 2.8))
     for i, rate in enumerate(RATES):
         colour, label = plots.OKABE_ITO[i], f"learning rate {rate:.1e}"
         for panel, name in zip(panels, ("rotation", "norm"), strict=False):
@@ -192,7 +192,8 @@ for _ in tqdm(range(STEPS // PIECE)):
 history = jax.tree.map(lambda *pieces: np.concatenate(pieces, axis=-1), *logs)
 
 # %%
-plots.equilibrium({name: values[0] for name, values in history.items()}, paths=LAYERS)
+means = {name: values[0].reshape(-1, 40).mean(axis=1) for name, values in history.items()}
+plots.equilibrium(means, steps=np.arange(20, STEPS, 40), paths=LAYERS)
 plt.show()
 
 print(

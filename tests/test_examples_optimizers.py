@@ -38,7 +38,7 @@ def test_decay_and_l2_keep_adam_from_learning_wrong_labels(reduced, capsys):
     decays = np.array([2.0**-6, 1.0])
     example = reduced(
         "adam_l2_against_adamw",
-        STEPS=400, SEEDS=2, SIZES=(64, 64, 10), RATES=np.array([2.0**-6]),
+        STEPS=400, SEEDS=2, SIZES=(64, 32, 10), RATES=np.array([2.0**-6]),
         OPTIMIZERS={
             "Adam": (dwd.adam_l2, np.zeros(1)),
             "Adam + L2": (dwd.adam_l2, decays),
@@ -52,26 +52,22 @@ def test_decay_and_l2_keep_adam_from_learning_wrong_labels(reduced, capsys):
     for loss_and_error, test_error in decayed:
         assert np.all(train < loss_and_error)
         assert test[1] > 1.3 * test_error[1]
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[-13:-11] for line in lines if line.startswith("Adam")][1] == [
-        "0.01562", "0.01562",
-    ]  # fmt: skip
+    # And the better decay was chosen.
+    assert "AdamW               0.01562  0.01562" in capsys.readouterr().out
     assert is_drawn("adam_l2_against_adamw")
 
 
-def test_restarts_of_sgdw_are_ahead_of_one_cosine_before_its_end(reduced):
+def test_restarts_of_sgdw_are_ahead_of_one_cosine_before_the_end(reduced):
+    rates = 2.0 ** np.array([-4, -2])
     example = reduced(
         "warm_restarts",
-        EPOCHS=30, ENDS=np.array([10, 30]), SEEDS=2, NORMALIZED=np.array([2.0**-1] * 2),
-        CYCLES={"period": np.array([10, 30]), "period_mult": np.array([2, 1])},
-        OPTIMIZERS={"SGDW": (dwd.sgdwr, np.array([2.0**-2]))},
+        SEEDS=2, NORMALIZED=2.0 ** np.array([-3, -1]), OPTIMIZERS={"SGDW": (dwd.sgdwr, rates)},
     )  # fmt: skip
-    best = example.main()
-    restarts, cosine = (x.mean(axis=0) for x in best.values())
-    first, last = example.ENDS // example.EPOCHS_PER_TICK - 1
-    assert restarts[first] < 0.9 * cosine[first]
-    assert restarts[first + 1] > restarts[first]
-    assert restarts[last] == pytest.approx(cosine[last], abs=0.04)
+    restarts, cosine = (x.mean(axis=0) for x in example.main().values())
+    ends = example.ENDS // example.EPOCHS_PER_TICK - 1
+    assert restarts[ends[1:3]].mean() < 0.9 * cosine[ends[1:3]].mean()
+    # A restart undoes it, for a while.
+    assert restarts[ends[1:3] + 1].mean() > 1.05 * restarts[ends[1:3]].mean()
     assert is_drawn("warm_restarts")
 
 
@@ -97,17 +93,13 @@ def test_bfloat16_weights_decay_under_every_rounding_but_to_nearest(reduced):
     example = reduced("bfloat16_decay", STEPS=400, SEEDS=2, SIZES=(64, 64, 10))
     with pytest.warns(UserWarning, match="decay"):
         rows = example.main()
-    ends = {name: {column: x[:, -1] for column, x in row.items()} for name, row in rows.items()}
+    left, loss = ({name: row[:, -1, i] for name, row in rows.items()} for i in (0, 1))
     exact = np.prod(1 - example.WEIGHT_DECAY * (1 + np.cos(np.pi * np.arange(400) / 400)) / 2)
-    np.testing.assert_allclose(ends["float32"]["left"], exact, 1e-4)
-    np.testing.assert_allclose(ends["to nearest"]["left"], 1, RELATIVE["bfloat16 retention"])
+    np.testing.assert_allclose(left["float32"], exact, 1e-4)
+    np.testing.assert_allclose(left["to nearest"], 1, RELATIVE["bfloat16 retention"])
     for name in ("stochastic", "compensated"):
-        np.testing.assert_allclose(ends[name]["left"], exact, RELATIVE["bfloat16 retention"])
-        np.testing.assert_allclose(
-            ends[name]["train loss"],
-            ends["float32"]["train loss"],
-            5 * RELATIVE["training in bfloat16"],
-        )
+        np.testing.assert_allclose(left[name], exact, RELATIVE["bfloat16 retention"])
+        assert np.all(loss["to nearest"] > 1.1 * loss[name])
     assert is_drawn("bfloat16_decay")
 
 

@@ -2,6 +2,7 @@
 
 import pathlib
 import re
+import tomllib
 
 import nbformat
 import pytest
@@ -34,14 +35,17 @@ def test_the_copy_is_of_the_text_cell_by_cell(text):
 
 
 @each
-def test_a_notebook_opens_in_colab_under_its_title_and_installs_there(text):
+def test_a_notebook_opens_in_colab_and_installs_there_from_the_project_s_repository(text):
+    project = tomllib.loads((FOLDER.parent / "pyproject.toml").read_text())["project"]
+    repository = project["urls"]["Repository"]
     title, setup, *rest = written(text).cells
     badge, heading = title.source.split("\n\n")[:2]
-    (address,) = re.findall(r"\((https://colab\.\S+)\)", badge)
-    assert address.endswith(f"/decoupled-wd/decoupled_wd/blob/main/notebooks/{text.stem}.ipynb")
+    (address,) = re.findall(r"\]\(([^()]+)\)$", badge)
+    on_github = repository.replace("https://github.com", "https://colab.research.google.com/github")
+    assert address == f"{on_github}/blob/main/notebooks/{text.stem}.ipynb"
     assert heading.startswith("# ")
     assert setup.source == build.SETUP
-    assert 'git+https://github.com/decoupled-wd/decoupled_wd"' in setup.source
+    assert f'git+{repository}"' in setup.source
     assert "Device" in setup.outputs[0].data["text/plain"]
     assert not any("colab" in cell.source for cell in rest)
 
