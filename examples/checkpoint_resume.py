@@ -15,7 +15,6 @@ moments are 0, the cycle starts again, decay pulls towards other weights; the nu
 are the same. If the process died while it wrote one more checkpoint, Orbax says that it removes that.
 """
 
-import functools
 import shutil
 import signal
 import subprocess
@@ -40,7 +39,7 @@ MODEL = nn.Sequential([nn.Dense(128), nn.relu, nn.Dense(128), nn.relu, nn.Dense(
 X, Y = (jnp.asarray(array) for array in load_digits(return_X_y=True))
 
 
-@functools.cache
+@jax.jit
 def create():
     """Bfloat16 parameters, and an optimizer with a lot to remember: moments, the place in a cycle of
     restarts, the initial weights that decay pulls towards, and how often it has rounded at random."""

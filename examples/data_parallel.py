@@ -96,12 +96,12 @@ def main():
     mesh = jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
     batches, (x, y) = data()
     params = MODEL.init(jax.random.key(0), x[:1])
-    alone = one_device(mesh, params, batches)
+    ways = (one_device, pmap, shard_map, jit)
+    found = [jax.device_get(way(mesh, params, batches)) for way in ways]
     print(f"{mesh.size} devices    largest difference  test error")
-    for way in (one_device, pmap, shard_map, jit):
-        found = jax.device_get(way(mesh, params, batches))
-        apart = jax.tree.map(lambda x, y: float(np.max(np.abs(x - y))), found, alone)
-        error = np.mean(logits(found, x).argmax(axis=-1) != y)
+    for way, trained in zip(ways, found, strict=True):
+        apart = jax.tree.map(lambda x, y: float(np.max(np.abs(x - y))), trained, found[0])
+        error = np.mean(logits(trained, x).argmax(axis=-1) != y)
         print(f"{way.__name__:11}  {max(jax.tree.leaves(apart)):18.0e}  {error:10.1%}")
 
 

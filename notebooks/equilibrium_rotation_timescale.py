@@ -253,8 +253,8 @@ for tau in (1, 5, 25):
 #   that was found to carry over, not the number that is passed; `dwd.suggest` lists the published rules
 #   with their sources.
 # * *Mind the start.* Where the initial norm is not that of the equilibrium, rotation is off as well: in
-#   the picture the hidden layers first turn at half their later speed, whatever the learning rate's own
-#   schedule. It takes about a half-life to get over it.
+#   the picture the hidden layers first turn at little more than half their later speed, and it takes a
+#   half-life or two to get over it.
 # * *Look at it.* Log `diagnostics.scalars`. A normalized layer whose rotation is far from the predicted
 #   one is not yet in equilibrium, or its gradients are hardly noise.
 #

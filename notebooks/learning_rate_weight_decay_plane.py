@@ -181,8 +181,8 @@ print(
 
 # %% [markdown]
 # Decay begins to help where $\lambda\sum\eta_t$ comes near 1, and from there on the two go up together,
-# a little less than in proportion. At the top the quotient gives way: with $\lambda = 2^{-4}$ a weight
-# lives for 16 steps, and no average over minibatches is left in it.
+# a little less than in proportion. At the top the quotient gives way, presumably because with $\lambda =
+# 2^{-4}$ a weight lives for 16 steps, and is hardly an average over minibatches any more.
 #
 # So in this setting the unit of Optax, PyTorch and Keras separates the two numbers, and the paper's does
 # not, although it is the one that is called decoupled. In a run too short to forget its start, or where

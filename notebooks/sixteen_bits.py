@@ -99,7 +99,7 @@ with plots.house_style():
     axes.axvline(1e-4, color="0.6", linestyle=":")
     axes.annotate("0.1 × 1e-3", (1e-4, 1.3), (5, 0), textcoords="offset points", color="0.4")
     axes.set(xlabel=r"decay per step $\lambda$", ylabel="of it the weights show")
-    axes.legend()
+    axes.legend(loc="center")
     plt.show()
 
 # %% [markdown]

@@ -245,6 +245,8 @@ for what, (left, right, epochs) in COMPARED.items():
 assert means[0] < -1  # Anytime
 assert abs(means[1]) < 1  # for nothing,
 assert means[2] > 0  # and not by recomputing.
+at_ends = results[NAMES[1]][:, ENDS - 1].mean(axis=0)
+assert np.abs(at_ends - own).max() < 1.5  # As good as a cosine of that length.
 
 # %% [markdown]
 # So restarts do give a result at any time, three points better than one cosine that is stopped early,

@@ -58,12 +58,11 @@ assert found.step == 1
 
 # %% [markdown]
 # They agree in the first step and part in the second. Not by rounding: both were also run with the last
-# bits of every operation changed, and that moves them far less. What is it, then? Ask the other
-# meanings of decay:
+# bits of every operation changed, and that moves them far less. What is it, then? Ask the
+# other meanings of decay:
 
 # %%
 meanings = {
-    "schedule": WEIGHT_DECAY * LEARNING_RATE,
     "learning_rate": WEIGHT_DECAY,
     "none": WEIGHT_DECAY * LEARNING_RATE,
     "corrected": WEIGHT_DECAY,
@@ -79,8 +78,8 @@ assert [c for c, verdict in verdicts.items() if verdict == "rounding"] == ["none
 
 # %% [markdown]
 # It is AdamW with `coupling="none"`: `learning_rate`, where `rate` was meant, so that the decay ignores
-# the schedule. No test of shapes and no loss curve shows it. At the end of this cosine the step is zero
-# and the weights still shrink.
+# the schedule. A test of shapes does not see that, and a loss curve hardly shows it. At the end of this
+# cosine the step is zero, and the weights still shrink.
 #
 # With your own model the answer has paths. Pass `params`, and `problem` (the gradient as a function of
 # parameters and step) or `gradients` that you recorded. Here one side has a mask:
@@ -195,11 +194,11 @@ plt.show()
 # N3 and N13, at the numbers one would think of. All rows, with proofs: `docs/relations.md`.
 
 # %%
-equal = [row for row in equivalence.CATALOGUE if row.verdict in ("bitwise", "rounding")]
-never = [row for row in equivalence.CATALOGUE if row.verdict == "never"]
-print(
-    f"{len(equal)} equalities, {len(never)} separations, {len(equivalence.PROPERTIES)} properties"
-)
+kinds = [row.verdict for row in equivalence.CATALOGUE]
+print(f"{kinds.count('bitwise') + kinds.count('rounding')} equalities")
+print(f"{kinds.count('never')} separations")
+print(f"{kinds.count('limit')} limits, where a gap goes to zero with a number")
+print(f"{len(equivalence.PROPERTIES)} properties of single optimizers")
 
 # %% [markdown]
 # ## What to do

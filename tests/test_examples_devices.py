@@ -14,7 +14,9 @@ def lines_of(name, tmp_path, capsys, **constants):
     """What a copy of an example with smaller constants prints; its processes are of the copy, too."""
     text = (EXAMPLES / name).read_text()
     for constant, value in constants.items():
-        names, values = re.search(rf"^((?:\w+, )*{constant}\b.*) = (.*)$", text, re.M).groups()
+        found = re.search(rf"^((?:\w+, )*{constant}\b.*) = (.*)$", text, re.MULTILINE)
+        assert found
+        names, values = found.groups()
         changed = values.split(", ")
         changed[names.split(", ").index(constant)] = str(value)
         text = text.replace(f"{names} = {values}", f"{names} = {', '.join(changed)}")
@@ -35,10 +37,10 @@ def test_a_spread_state_takes_an_eighth(tmp_path, capsys):
     *_, replicated, spread = lines_of("sharded_state.py", tmp_path, capsys, STEPS=4)
     parameters, state, training, loss = map(float, replicated.split()[1:])
     assert state == pytest.approx(2 * parameters, rel=0.01)
-    assert [float(x) for x in spread.split()[1:]] == [
+    assert list(map(float, spread.split()[1:])) == [
         parameters,
         pytest.approx(state / 8, rel=0.02),
-        pytest.approx(0.53 * training, rel=0.1),
+        pytest.approx(training / 2, rel=0.15),
         pytest.approx(loss, abs=2e-5),
     ]
 

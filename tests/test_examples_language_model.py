@@ -20,6 +20,13 @@ LIBRARIES = ("linen", "nnx", "equinox")
 SMALL = {"STEPS": 60, "CHUNK": 30, "WARMUP": 5, "CONTEXT": 16, "WIDTH": 32, "LAYERS": 1}
 
 
+@pytest.fixture(autouse=True)
+def compile_quickly():
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 def load(library, patch, **constants):
     example = load_script(EXAMPLES / f"language_model_{library}.py")
     for name, value in constants.items():
