@@ -240,5 +240,6 @@ print(dwd.convert("optax.adamw", "paper", learning_rate=3e-4, weight_decay=0.1))
 #   the number in its table.
 # * Leave A to SGD, where it is weight decay (row a1), unless a penalty is what you mean.
 #
-# Next: `what_equals_what` for the checker on your own optimizer, `equilibrium_rotation_timescale` for
-# what decay does once gradients push back.
+# Next: [what_equals_what](what_equals_what.ipynb), the checker on your own optimizer;
+# [equilibrium_rotation_timescale](equilibrium_rotation_timescale.ipynb), what decay does once gradients
+# push back.

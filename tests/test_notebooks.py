@@ -51,6 +51,13 @@ def test_a_notebook_opens_in_colab_and_installs_there_from_the_project_s_reposit
 
 
 @each
+def test_links_to_other_notebooks_lead_there(text):
+    for cell in build.paired(text).cells:
+        for target in re.findall(r"\]\(([^():]+)\)", cell.source):
+            assert (FOLDER / target).exists(), target
+
+
+@each
 def test_the_outputs_are_all_there_small_and_without_errors(text):
     notebook = written(text)
     nbformat.validate(notebook)

@@ -1,5 +1,6 @@
 """The README's example prints what it says, and its commands are CI's and CONTRIBUTING's."""
 
+import ast
 import contextlib
 import io
 import pathlib
@@ -23,11 +24,11 @@ def printed(code, names):
 
 
 def test_the_examples_print_what_the_readme_says():
-    (first, conversion, table, forms, bits, questions), texts = blocks("python"), blocks("text")
+    (first, *others, questions), texts = blocks("python"), blocks("text")
     assert len(first.strip().splitlines()) <= 14
     names = {}
     texts.insert(3, "")  # The forms of decay print nothing.
-    for code, expected in zip((first, conversion, table, forms, bits), texts, strict=True):
+    for code, expected in zip((first, *others), texts, strict=True):
         assert printed(code, names) == expected
     answers = printed(questions, names)
     assert answers.startswith("rounding")
@@ -55,6 +56,16 @@ def test_the_test_command_is_what_contributing_and_ci_run():
 def test_the_main_job_is_where_the_readme_says():
     (job,) = re.findall(r"\.venv/bin/python (examples/\S+)", README)
     assert (ROOT / job).exists()
+
+
+def test_every_example_and_notebook_is_listed_and_an_example_by_its_own_question():
+    listed = dict(re.findall(r"^\| \[\w+\]\((\S+)\) \| (.+) \|$", README, re.MULTILINE))
+    examples, notebooks = (ROOT / "examples").glob("*.py"), (ROOT / "notebooks").glob("*.ipynb")
+    assert set(listed) == {str(path.relative_to(ROOT)) for path in (*examples, *notebooks)}
+    for file, question in listed.items():
+        if file.endswith(".py"):
+            docstring = ast.get_docstring(ast.parse((ROOT / file).read_text()))
+            assert docstring.splitlines()[0] == question
 
 
 def test_links_lead_somewhere():
