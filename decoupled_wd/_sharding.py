@@ -22,7 +22,7 @@ def optimizer_state_sharding(
     $$\text{shape on a device} = (s_1, \ldots, s_i / n, \ldots, s_k)$$
 
     n is the size of the axis, and i the first dimension that n divides and that the parameter's own
-    sharding leaves free. Without it the devices along the axis hold n copies of the state, with it one.
+    sharding leaves free. Replicated, the state is n times on the devices along the axis; spread, once.
     The state's structure is that of `jax.eval_shape(tx.init, params)`, so that no array is made here:
 
         sharding = dwd.optimizer_state_sharding(tx, params, mesh)
@@ -44,8 +44,8 @@ def optimizer_state_sharding(
         axis_name: its axis along which the parameters are replicated.
 
     Returns:
-        A tree of `jax.sharding.NamedSharding` like `tx.init(params)`. n does not appear in the numbers:
-        they are those of one device, up to the rounding of sums over a whole leaf.
+        A tree of `jax.sharding.NamedSharding` like `tx.init(params)`. The numbers stay those of one
+        device, up to the rounding of sums over a whole leaf.
 
     Raises:
         ValueError: the mesh has no such axis, or a parameter is on another mesh.

@@ -3,7 +3,7 @@
     python examples/data_parallel.py
 
 trains a perceptron on the handwritten digits in each way, on all devices there are; where they are CPUs,
-on 8 that share this one (15 seconds of processor time). The optimizer is written once, for one device:
+on 8 that share this one (10 seconds of processor time). The optimizer is written once, for one device:
 
     8 devices    largest difference  test error
     one_device                0e+00        2.0%

@@ -7,8 +7,8 @@ mislabelled, without and with decay, at the numbers that are best on 600 held-ou
 
 takes half a minute on two cores. What decay leaves of the weights of pixels that are never lit is
 measured, and is the product of 1 - eta_t lambda that was asked for, to 3e-6 of it, in all optimizers.
-Decay helps Lion, from 12 % or 13 % test error to 8.5 % (± 1 to 3 % over 4 seeds). For the others it is
-no clear help: it changes their 8 % to 9 % by about one percent, either way, which seeds do as well.
+Test errors are lower with decay, Muon's 7.2 % for 8.0 %, AdaBelief's 8.3 % for 9.1 %, RMSProp's 8.7 % for
+8.9 % and Lion's 8.5 % for 9.8 %, but each is ± 1 to 2 % over 4 seeds: a hint, and no more.
 """
 
 import functools
@@ -28,10 +28,10 @@ from decoupled_wd import sweep
 STEPS, BATCH_SIZE, SEEDS, WRONG_LABELS, SIZES = 500, 64, 4, 60, (64, 64, 64, 10)
 DECAYS = np.array([0, 2.0**-10, 2.0**-8, 2.0**-6])
 OPTIMIZERS = {
-    "Muon": (optax.contrib.muon, 2.0 ** np.array([-10, -8, -6])),
-    "AdaBelief": (optax.adabelief, 2.0 ** np.array([-10, -8, -6])),
-    "RMSProp": (optax.rmsprop, 2.0 ** np.array([-12, -10, -8])),
-    "Lion": (functools.partial(optax.lion, weight_decay=0.0), 2.0 ** np.array([-14, -12, -10])),
+    "Muon": (optax.contrib.muon, 2.0 ** np.arange(-10, -5)),
+    "AdaBelief": (optax.adabelief, 2.0 ** np.arange(-11, -5)),
+    "RMSProp": (optax.rmsprop, 2.0 ** np.arange(-12, -7)),
+    "Lion": (functools.partial(optax.lion, weight_decay=0.0), 2.0 ** np.arange(-13, -8)),
 }
 images, digits = load_digits(return_X_y=True)
 images, order = images.astype(np.float32) / 16, np.random.default_rng(0).permutation(len(digits))
@@ -99,8 +99,9 @@ def main():
                 f"{name:9}  2^{np.log2(rates[i]):<3.0f}  {DECAYS[j]:.3f}  {asked[j]:11.5f}  {left:8.5f}"
                 f"  {test.mean():6.1%} ± {test.std(ddof=1):.1%}"
             )
-    apart = [grid["left"] / asked[:, None, None, None] - 1 for grid in grids.values()]
-    print(f"In all runs, what is left is what was asked to {np.abs(apart).max():.0e} of it.")
+    asked = asked[:, None, None, None]
+    apart = max(np.abs(grid["left"] / asked - 1).max() for grid in grids.values())
+    print(f"In all runs, what is left is what was asked to {apart:.0e} of it.")
     return grids
 
 

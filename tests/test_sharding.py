@@ -67,8 +67,6 @@ OPTAX = [
     of_optax("partition", by_kind, rate=0.01),
 ]  # fmt: skip
 ALL = (*public_transformations(), *on_the_axes(), *OPTAX)
-
-
 each = pytest.mark.parametrize("name", [str(tx) for tx in ALL])
 
 
@@ -92,7 +90,7 @@ def on_one_device():
 
 @functools.cache
 def on_the_mesh():
-    """What was asked for, the states as they were born, what was donated, and what came of it."""
+    """Where the states were born, what was donated, and what came of it after a step."""
     params = {name: sharded(start()) for name in built()}
     own = {name: x.sharding for name, x in sharded(start()).items()}
     asked = {
