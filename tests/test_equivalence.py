@@ -1,6 +1,7 @@
 """The catalogue: every row holds, every mutant is caught, and the tables say so."""
 
 import dataclasses
+import functools
 import pathlib
 import subprocess
 import sys
@@ -22,6 +23,7 @@ EQUALITIES = [row for row in eq.CATALOGUE if row.verdict in ("bitwise", "roundin
 SEPARATIONS = [row for row in eq.CATALOGUE if row.verdict == "never"]
 LIMITS = [row for row in eq.CATALOGUE if row.verdict == "limit"]
 ALL = [*eq.CATALOGUE, *eq.PROPERTIES]
+NAMES = [row.name for row in eq.CATALOGUE]
 QUICK = [row for row in ALL if row.quick]
 REQUIRED = """
 a1 a2 b1 b2 b3 b4 b5 b6 b7 b8 b9 b-nesterov b-sgds c1 c2 c3 c4 d1 d2 e1 e2 e3 e4 e5 e6 e7-adamw e7-sgdw
@@ -44,10 +46,16 @@ adamprox-limit explicit-after pwd pwd-vs-l1 ista-vs-subgradient ista-lasso ista-
 """The ids of the facts, sections A, B, C and F; a short one may stand for several rows."""
 
 
-@pytest.fixture(scope="module")
-def paths():
-    """Trajectories of every relation, run once."""
-    return dict(zip((row.name for row in eq.CATALOGUE), eq.trajectories(eq.CATALOGUE), strict=True))
+@functools.cache
+def neighbours(start):
+    """Trajectories of the relations from `start` on that are run together."""
+    rows = eq.CATALOGUE[start : start + 16]
+    return dict(zip((row.name for row in rows), eq.trajectories(rows), strict=True))
+
+
+def paths_of(row):
+    """A row's trajectories; a worker that runs some of the rows runs their neighbours alone."""
+    return neighbours(NAMES.index(row.name) // 16 * 16)[row.name]
 
 
 def test_the_catalogue_is_complete_and_its_names_unique():
@@ -60,8 +68,8 @@ def test_the_catalogue_is_complete_and_its_names_unique():
 
 
 @pytest.mark.parametrize("row", EQUALITIES, ids=lambda row: row.name)
-def test_both_sides_agree_and_the_mutant_does_not(row, paths):
-    left, right, mutant = paths[row.name]
+def test_both_sides_agree_and_the_mutant_does_not(row):
+    left, right, mutant = paths_of(row)
     chex.assert_equal_shape([left, right, mutant])
     chex.assert_tree_all_finite((left, right, mutant))
     size = np.abs(left).max()
@@ -73,8 +81,8 @@ def test_both_sides_agree_and_the_mutant_does_not(row, paths):
 
 
 @pytest.mark.parametrize("row", SEPARATIONS, ids=lambda row: row.name)
-def test_the_gap_on_the_witness_is_the_one_stated(row, paths):
-    left, right, _ = paths[row.name]
+def test_the_gap_on_the_witness_is_the_one_stated(row):
+    left, right, _ = paths_of(row)
     chex.assert_tree_all_finite((left, right))
     gap = np.abs(left - right).max(axis=(1, 2)).min()
     if row.gap_is_bound:
