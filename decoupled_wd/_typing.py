@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any, Literal, TypeAlias
 
-import jax
 from jax.typing import ArrayLike
 from jaxtyping import PyTree
 
@@ -11,7 +10,7 @@ Params: TypeAlias = PyTree
 Updates: TypeAlias = PyTree
 Number: TypeAlias = ArrayLike
 """A Python number, a 0-d array, or a tracer of one."""
-Schedule: TypeAlias = Callable[[jax.Array], ArrayLike]
+Schedule: TypeAlias = Callable[[Any], ArrayLike]
 """A function of the 0-based step count; the first update sees `schedule(0)`."""
 NumberOrSchedule: TypeAlias = Number | Schedule
 Mask: TypeAlias = PyTree | Callable[[Params], PyTree] | None

@@ -15,7 +15,7 @@ which times and their inverses always give.
 import math
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, overload
 
 import jax
 import jax.numpy as jnp
@@ -46,6 +46,10 @@ __all__ = [
 # Budgets
 
 
+@overload
+def steps_per_epoch(batch_size: int, dataset_size: int) -> int: ...
+@overload
+def steps_per_epoch(batch_size: Number, dataset_size: Number) -> Number: ...
 def steps_per_epoch(batch_size: Number, dataset_size: Number) -> Number:
     """Count the batches of an epoch, the last one possibly short: ceil(dataset_size / batch_size).
 

@@ -33,6 +33,15 @@ __all__ = [
 ]
 
 
+def _not_a_bool(record: Any) -> bool:
+    """Optax takes a record for one bool for all leaves, and would decay them all in silence."""
+    raise TypeError(
+        f"`{record!r}` is used as a bool, as Optax uses the leaves of a mask. It is a record that the "
+        "`mask` of this library reads: pass it to `dwd.adamw` or its kin, to "
+        "`dwd.decoupled_weight_decay` in a chain, or to `dwd.extend_with_decoupled_weight_decay`."
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class Preset:
     """What practitioners leave out of weight decay, as `matrices` and its like make it.
@@ -48,6 +57,8 @@ class Preset:
     name: Literal["matrices", "no_bias_norm_embedding"]
     stacked: int | tuple[tuple[str, int], ...]
     """Leading axes that stack layers: of every leaf, or by pattern, the first match winning."""
+
+    __bool__ = _not_a_bool
 
     def __repr__(self) -> str:
         stacked = self.stacked if isinstance(self.stacked, int) else dict(self.stacked)
@@ -75,10 +86,12 @@ class Rules:
     times: Preset | None
     """What has the last word: 0 where it is off, whatever the rules say."""
 
+    __bool__ = _not_a_bool
+
     def __repr__(self) -> str:
         given = f", otherwise={self.otherwise}" if self.otherwise is not True else ""
         given += ", strict=True" if self.strict else ""
-        given += f", times={self.times}" if self.times else ""
+        given += f", times={self.times}" if self.times is not None else ""
         return f"masks.by_path({dict(self.rules)}{given})"
 
 
@@ -488,7 +501,7 @@ def _layer(match: re.Match[str], multipliers: tuple[Any, ...]) -> int:
 
 def _check_matches(rules: Rules, paths: list[str]) -> None:
     """Require that every pattern matches, and every multiplier of a layer has its layer."""
-    stacked = rules.times.stacked if rules.times else ()
+    stacked = () if rules.times is None else rules.times.stacked
     for pattern, value in (*rules.rules, *(() if isinstance(stacked, int) else stacked)):
         matches = [match for path in paths if (match := re.fullmatch(pattern, path))]
         if not matches:

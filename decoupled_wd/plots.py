@@ -112,6 +112,8 @@ _STYLE: dict[Any, Any] = {
 def house_style() -> AbstractContextManager[None]:
     """Enter the look of these plots, for figures of one's own beside them.
 
+    It holds for what is made inside it: make the figure there, and draw there.
+
     Returns:
         A context manager; after it matplotlib looks as it did.
 

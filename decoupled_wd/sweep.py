@@ -14,6 +14,8 @@ arguments is one program for all of them:
     plots.plane(errors.mean(axis=2), ...)
 
 Checks of values do not see traced numbers: what `adamw(0.1, weight_decay=2.0)` refuses, a sweep runs.
+What is random is best drawn before, in NumPy, and passed as an axis, such as a dict of initial
+parameters and minibatches for `seed`: random draws take the compiler seconds.
 """
 
 import functools
@@ -133,7 +135,10 @@ def _take(x: jax.Array, indices: np.ndarray, axis: int) -> jax.Array:
 
 
 def _as_axis(name: str, values: PyTree) -> PyTree:
-    if type(values) in (list, tuple, range):  # A NamedTuple is a tree.
+    # A list of numbers is an axis, and one of arrays a tree.
+    if isinstance(values, range) or (
+        type(values) in (list, tuple) and not any(map(np.ndim, jax.tree.leaves(values)))
+    ):
         values = jnp.asarray(values)
     values = jax.tree.map(jnp.asarray, values)
     lengths = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(values)}

@@ -7,8 +7,8 @@ mislabelled, without and with decay, at the numbers that are best on 600 held-ou
 
 takes half a minute on two cores. What decay leaves of the weights of pixels that are never lit is
 measured, and is the product of 1 - eta_t lambda that was asked for, to 3e-6 of it, in all optimizers.
-Test errors are lower with decay, Muon's 7.2 % for 8.0 %, AdaBelief's 8.3 % for 9.1 %, RMSProp's 8.7 % for
-8.9 % and Lion's 8.5 % for 9.8 %, but each is ± 1 to 2 % over 4 seeds: a hint, and no more.
+Test errors are lower with decay, Muon's 7.2 % for 8.0 %, AdaBelief's 8.3 % for 9.1 %, RMSProp's 8.7 %
+for 8.9 % and Lion's 8.5 % for 9.8 %, but each is ± 1 to 2 % over 4 seeds: a hint, and no more.
 """
 
 import functools

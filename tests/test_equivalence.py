@@ -194,5 +194,7 @@ def test_the_command_runs_as_a_module():
 
 @pytest.mark.parametrize("rows", ["a1", [3], eq.relation("a1")], ids=["name", "number", "row"])
 def test_what_is_no_list_of_rows_is_refused(rows):
-    with pytest.raises(TypeError, match=r"`relations` is or holds .{,20}, and a list of rows is needed"):
+    with pytest.raises(
+        TypeError, match=r"`relations` is or holds .{,20}, and a list of rows is needed"
+    ):
         eq.check_relations(rows)

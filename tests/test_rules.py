@@ -796,3 +796,11 @@ def test_leaves_that_cannot_decay_are_not_asked_for():
     assert off(masks.matrices(stacked={".*": 0}), model) == {"layers/0/bias", "layers/1/bias"}
     with pytest.raises(ValueError, match="leaves nothing to decay"):
         resolved(masks.matrices(stacked=1), model)
+
+
+@pytest.mark.parametrize("mask", [dwd.masks.matrices(), dwd.masks.by_path({"w": False})], ids=str)
+def test_a_record_that_optax_would_take_for_true_is_refused(mask):
+    params = {"w": jnp.ones(2)}
+    tx = optax.adamw(0.1, mask=mask)
+    with pytest.raises(TypeError, match="is used as a bool, as Optax uses the leaves of a mask"):
+        tx.update(params, tx.init(params), params)

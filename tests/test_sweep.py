@@ -94,6 +94,11 @@ def test_the_longest_axis_is_on_every_device_and_what_fills_it_up_is_not_given_b
         assert not out.sharding.is_fully_replicated
 
 
+def test_an_axis_may_be_a_tuple_of_arrays():
+    out = sweep.grid(lambda a: a[0] + a[1]["w"], a=(np.arange(2), {"w": np.arange(2)}))
+    np.testing.assert_array_equal(out, [0, 2])
+
+
 def test_one_compilation_serves_every_grid_of_the_same_shape():
     traced = []
 

@@ -75,12 +75,13 @@ class Comparison(NamedTuple):
 
     def __str__(self) -> str:
         loop = "open" if self.open_loop else "closed"
+        where = f" at {self.path!r}" if self.path else ""
         lines = [
             {
                 "identical": "identical to the last bit",
                 "rounding": f"rounding: the gap of {self.gap:.1e} stays within the {self.floor:.1e} "
                 "that rounding explains",
-                "difference": f"difference: they part at step {self.step} at {self.path!r}, where the "
+                "difference": f"difference: they part at step {self.step}{where}, where the "
                 f"gap is {self.gap:.1e} and rounding explains {self.floor:.1e}",
             }[self.verdict],
             f"largest deviation {self.deviation:.1e}, {self.relative:.1e} of the largest parameter, "
