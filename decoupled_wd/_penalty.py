@@ -111,11 +111,17 @@ def _soft(x: jax.Array, tau: Any) -> jax.Array:
     return jnp.sign(x) * _tree.cast(jnp.maximum(size - _tree.like(tau, size), 0), x.dtype)
 
 
+def _shrink(x: jax.Array, tau: jax.Array) -> jax.Array:
+    """Divide by 1 + tau."""
+    # By its reciprocal, as some versions of XLA do with a constant: it is to be a constant schedule.
+    return x * (1 / (1 + _tree.like(tau, x)))
+
+
 L2 = Penalty(
     "L2",
     value=lambda x: jnp.abs(x) ** 2 / 2,
     gradient=lambda x: x,
-    prox=lambda x, tau, old: x / (1 + _tree.like(tau, x)),
+    prox=lambda x, tau, old: _shrink(x, tau),
 )
 """Half the square: what weight decay is the gradient of."""
 
@@ -156,7 +162,7 @@ def elastic_net(l1_ratio: Number) -> Penalty:
     def prox(x: jax.Array, tau: jax.Array, old: jax.Array) -> jax.Array:
         del old
         threshold, shrink = (_tree.like(r, tau) * tau for r in (l1_ratio, l2_ratio))
-        return _soft(x, threshold) / (1 + _tree.like(shrink, x))
+        return _shrink(_soft(x, threshold), shrink)
 
     return Penalty(
         f"elastic_net({l1_ratio})",
@@ -213,9 +219,7 @@ def _huber(delta: Any) -> Penalty:
         del old
         bend = _tree.like(delta, tau)
         inside = jnp.abs(x) <= _tree.like((1 + tau) * bend, jnp.abs(x))
-        return jnp.where(
-            inside, x / (1 + _tree.like(tau, x)), x - _tree.like(tau * bend, x) * jnp.sign(x)
-        )
+        return jnp.where(inside, _shrink(x, tau), x - _tree.like(tau * bend, x) * jnp.sign(x))
 
     return Penalty(f"huber({delta})", value, gradient, prox)
 
