@@ -19,6 +19,8 @@ parameters and minibatches for `seed`: random draws take the compiler seconds.
 """
 
 import functools
+import itertools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -32,31 +34,33 @@ from decoupled_wd._check import check_float_dtype
 
 __all__ = ["grid"]
 
-_RUNS = "runs"
-
 
 def grid(function: Callable[..., PyTree], /, *mapped: PyTree, **axes: PyTree) -> PyTree:
     r"""Call a function at every point of a grid, in one compiled program.
 
     $$\mathrm{out}[i, j, \ldots] = f(\mathrm{mapped}[i, j, \ldots]; a_i, b_j, \ldots)$$
 
-    The longest axis is spread over the local devices, which do not communicate. What `function` does
-    not get from an axis or from `mapped` (data, the minibatch of a seed) is held and computed once, not
-    once a run. The compilation is kept for the same `function` object: define it outside a loop.
+    The runs are spread over all local devices, and do not communicate: one axis over them all, or
+    several over some each, whatever leaves a device the fewest. What `function` does not get from an
+    axis or from `mapped` (data, the minibatch of a seed) is held and computed once, not once a run. All
+    runs are in memory together. The compilation is kept for the same `function` object: define it
+    outside a loop, and again where a global that it reads has changed.
 
     Args:
         function: pure and traceable; takes a point's `mapped` by position and its values of `axes` by
             name.
         mapped: trees whose arrays have the axes in front, such as what an earlier call gave back: so
             a training advances in pieces, under a progress bar.
-        axes: by name, the values along an axis: an array of one dimension or, such as stacked initial
-            parameters, a tree of arrays of one length. Python numbers become the default dtypes.
+        axes: by name, the values along an axis: an array of one dimension, a list of numbers or, such
+            as stacked initial parameters, a tree of arrays of one length. Python numbers become the
+            default dtypes. Models that hold more than arrays go in as their arrays (`nnx.split`,
+            `eqx.partition`), and a seed of `nnx.Rngs` as `jax.random.key(seed)`.
 
     Returns:
         What `function` returns, the axes in front of every array in the order in which they were given.
 
     Raises:
-        TypeError: no axes, or values of 16 bits.
+        TypeError: no axes, a list of arrays, values that are no numbers or have 16 bits.
         ValueError: an axis without values or whose arrays differ in length, or `mapped` without the
             axes in front.
 
@@ -87,14 +91,13 @@ def grid(function: Callable[..., PyTree], /, *mapped: PyTree, **axes: PyTree) ->
                 "these axes gave back, and anything else inside `function` or as an axis."
             )
     names, values = tuple(axes), tuple(axes.values())
-    return _run(function, names, int(np.argmax(shape)), tuple(jax.local_devices()), mapped, values)
+    return _run(function, names, tuple(jax.local_devices()), mapped, values)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _run(
     function: Callable[..., PyTree],
     names: tuple[str, ...],
-    spread: int,
     devices: Sequence[Any],
     mapped: tuple[PyTree, ...],
     axes: tuple[PyTree, ...],
@@ -109,39 +112,63 @@ def _run(
             at_a_point = jax.vmap(at_a_point, (0, *of_axes))
         return at_a_point(mapped, *axes)
 
-    length = _length(axes[spread])
-    padded = -(-length // len(devices)) * len(devices)
-
-    def pad(tree, axis):
-        """Repeat the last run: every device has as many."""
-        return jax.tree.map(lambda x: _take(x, np.minimum(range(padded), length - 1), axis), tree)
-
-    in_front = PartitionSpec(*[None] * spread, _RUNS)
-    of_axes = tuple(PartitionSpec(_RUNS) if i == spread else None for i in range(len(axes)))
+    shape = tuple(map(_length, axes))
+    parts = _parts(shape, len(devices))
+    filled = tuple(-(-length // n) * n for length, n in zip(shape, parts, strict=True))
+    over = [f"axis {i}" for i in range(len(names))]
     out = jax.shard_map(
         of_the_grid,
-        mesh=Mesh(np.asarray(devices), (_RUNS,)),
-        in_specs=(in_front, tuple(x or PartitionSpec() for x in of_axes)),
-        out_specs=in_front,
+        mesh=Mesh(np.reshape(devices, (*parts, -1)), (*over, "copies")),
+        in_specs=(PartitionSpec(*over), tuple(map(PartitionSpec, over))),
+        out_specs=PartitionSpec(*over),
         check_vma=False,  # Runs do not meet, so a carry that starts as a constant is right.
-    )(pad(mapped, spread), tuple(pad(x, 0) if i == spread else x for i, x in enumerate(axes)))
-    return jax.tree.map(lambda x: _take(x, np.arange(length), spread), out)
+    )(_fit(mapped, filled), tuple(_fit(x, (n,)) for x, n in zip(axes, filled, strict=True)))
+    return _fit(out, shape)
 
 
-def _take(x: jax.Array, indices: np.ndarray, axis: int) -> jax.Array:
-    if len(indices) == x.shape[axis]:
+def _parts(shape: tuple[int, ...], count: int) -> tuple[int, ...]:
+    """Into how many parts each axis is cut, for so many devices."""
+    divisors = [n for n in range(1, count + 1) if count % n == 0]
+    cuts = itertools.product(divisors, repeat=len(shape))
+
+    def runs_of_a_device(parts: tuple[int, ...]) -> int:
+        return math.prod(-(-length // n) for length, n in zip(shape, parts, strict=True))
+
+    return min((x for x in cuts if count % math.prod(x) == 0), key=runs_of_a_device)
+
+
+def _fit(tree: PyTree, shape: tuple[int, ...]) -> PyTree:
+    """Cut the axes in front to these lengths, or fill them up with their last run."""
+
+    def fit(x: jax.Array) -> jax.Array:
+        for axis, length in enumerate(shape):
+            if x.shape[axis] != length:
+                last = min(x.shape[axis], length) - 1
+                x = x[(slice(None),) * axis + (np.minimum(np.arange(length), last),)]
         return x
-    return x[(slice(None),) * axis + (indices,)]
+
+    return jax.tree.map(fit, tree)
 
 
 def _as_axis(name: str, values: PyTree) -> PyTree:
-    # A list of numbers is an axis, and one of arrays a tree.
-    if isinstance(values, range) or (
-        type(values) in (list, tuple) and not any(map(np.ndim, jax.tree.leaves(values)))
-    ):
-        values = jnp.asarray(values)
+    if type(values) in (list, tuple, range):  # A NamedTuple is a tree.
+        if any(np.ndim(x) or not jax.tree_util.all_leaves([x]) for x in values):
+            raise TypeError(
+                f"`{name}` is a {type(values).__name__} of arrays or trees, which may be points or "
+                "parts of one tree. Stack the points (`jnp.stack`; `jax.tree.map` it for trees); a tree "
+                "of stacked arrays may be a dict."
+            )
+        values = np.asarray(values)
+    for leaf in jax.tree.leaves(values):
+        if not isinstance(leaf, jax.Array) and np.asarray(leaf).dtype.kind not in "biufc":
+            raise TypeError(
+                f"`{name}` holds what is no number, {leaf!r}. An axis is of numbers, which can be "
+                "traced; loop over anything else."
+            )
     values = jax.tree.map(jnp.asarray, values)
     lengths = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(values)}
+    if not lengths:
+        raise ValueError(f"`{name}` has no arrays. Give it values, or leave it out.")
     if len(lengths) != 1 or lengths & {(), (0,)}:
         raise ValueError(
             f"`{name}` has values of the lengths {sorted(lengths)}, and an axis needs arrays of one "
