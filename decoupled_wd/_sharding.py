@@ -48,6 +48,7 @@ def optimizer_state_sharding(
         device, up to the rounding of sums over a whole leaf.
 
     Raises:
+        TypeError: `tx` is no transformation, or `mesh` no mesh.
         ValueError: the mesh has no such axis, or a parameter is on another mesh.
 
     Example:
@@ -66,6 +67,16 @@ def optimizer_state_sharding(
     2020, stage P_os; Xu et al., "Automatic Cross-Replica Sharding of Weight Update in Data-Parallel
     Training", 2020, which lets XLA derive it.
     """
+    if not hasattr(tx, "init"):  # `optax.MultiSteps` is no `GradientTransformation`.
+        raise TypeError(
+            f"`tx` is a {type(tx).__name__}, and an Optax gradient transformation is needed, as its "
+            "maker gives it: `optax.adam(1e-3)`."
+        )
+    if not isinstance(mesh, Mesh | AbstractMesh):
+        raise TypeError(
+            f"`mesh` is a {type(mesh).__name__}, and a mesh is needed: "
+            '`jax.make_mesh((jax.device_count(),), ("data",))`.'
+        )
     if axis_name not in mesh.axis_names:
         axes = ", ".join(map(repr, mesh.axis_names))
         raise ValueError(

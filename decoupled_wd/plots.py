@@ -175,7 +175,8 @@ def plane(
         )
     if (errors < 0).any():
         raise ValueError(
-            f"`values` has {errors.min():g}, and colours are logarithmic: pass an error, 0 or more."
+            f"`values` has {errors[errors < 0].min():g}, and colours are logarithmic: pass an error, "
+            "0 or more."
         )
     finite = np.isfinite(errors)
     lowest = errors.min(where=finite & (errors > 0), initial=np.inf)
@@ -288,6 +289,11 @@ def learning_curves(
         ['AdamW', 'train', 'test']
         >>> plt.close(axes.figure)
     """
+    if not isinstance(curves, Mapping) or not curves:
+        raise TypeError(
+            f"`curves` is {'empty' if isinstance(curves, Mapping) else type(curves).__name__}, and a "
+            'mapping from names to values is needed, such as `{"AdamW": losses}`.'
+        )
     runs = {name: of if isinstance(of, Mapping) else {"": of} for name, of in curves.items()}
     kinds = list(dict.fromkeys(kind for of in runs.values() for kind in of))
     if len(kinds) > 2:
@@ -355,6 +361,11 @@ def schedule(
         [[1.0, 0.5], [0.8, 0.72]]
         >>> plt.close(axes.figure)
     """
+    for name, values in {"multiplier": multiplier, "decay": decay}.items():
+        if callable(values):
+            raise TypeError(
+                f"`{name}` is a callable, and its values are needed: pass `{name}(np.arange(steps))`."
+            )
     named = {"multiplier": np.asarray(multiplier, float), "decay": np.asarray(decay, float)}
     for name, values in named.items():
         if values.ndim != 1:
@@ -640,6 +651,11 @@ def overview(
         2
         >>> plt.close(panels[0].figure)
     """
+    if not isinstance(history, Mapping):
+        raise TypeError(
+            f"`history` is a {type(history).__name__}, and a mapping is needed. Stack a list of steps: "
+            "`{name: [step[name] for step in steps] for name in steps[0]}`."
+        )
     given = {key.partition("/")[0] for key in history}
     names = [name for name in LABELS if name in given]
     if not names:

@@ -28,6 +28,7 @@ import optax
 from flax import linen as nn
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from sklearn.datasets import load_digits
+from tqdm import tqdm
 
 import decoupled_wd as dwd
 
@@ -38,11 +39,12 @@ logits = jax.jit(MODEL.apply)
 
 
 def data():
-    """The digits: batches to train on, and 500 others."""
+    """The digits: batches that all devices divide, and 500 others."""
+    devices = jax.device_count()
     (x, y), rng = load_digits(return_X_y=True), np.random.default_rng(0)
     x, y = (x / 16).astype(np.float32), y.astype(np.int32)
     train, test = np.split(rng.permutation(len(x)), [-500])
-    drawn = rng.choice(train, (STEPS, BATCH))
+    drawn = rng.choice(train, (STEPS, -(-BATCH // devices) * devices))
     return (x[drawn], y[drawn]), (x[test], y[test])
 
 
@@ -97,7 +99,7 @@ def main():
     batches, (x, y) = data()
     params = MODEL.init(jax.random.key(0), x[:1])
     ways = (one_device, pmap, shard_map, jit)
-    found = [jax.device_get(way(mesh, params, batches)) for way in ways]
+    found = [jax.device_get(way(mesh, params, batches)) for way in tqdm(ways)]
     print(f"{mesh.size} devices    largest difference  test error")
     for way, trained in zip(ways, found, strict=True):
         apart = jax.tree.map(lambda x, y: float(np.max(np.abs(x - y))), trained, found[0])

@@ -1,15 +1,14 @@
 """Where does AdamW bring a layer's norm and rotation, and where does the prediction of them fail?
 
-Steps lengthen a layer and decay shortens it; they balance after some timescales, 1/(decay per step).
-Where, `diagnostics.adamw_equilibrium` says for gradients that are noise and layers of no own length,
-as a normalization follows (Kosson et al., arXiv 2305.17212). Here are two such layers and a head.
+Steps lengthen a layer, decay shortens it, and they balance. Where, `diagnostics.adamw_equilibrium` says
+for gradients that are noise and layers that a normalization follows (Kosson et al., arXiv 2305.17212).
 
     python examples/equilibrium.py  # 15 seconds on two CPU cores; draws equilibrium.png
 
     rate    layer             rotation  predicted  ratio             norm  predicted  ratio
-    0.0020  hidden1/kernel    0.0154     0.0145    1.06 ± 0.01       1.9       1.96    0.97 ± 0.00
+    0.0020  hidden1/kernel    0.0154     0.0145    1.06 ± 0.01       1.9       1.96    0.97 ± 0.01
     0.0020  hidden2/kernel    0.0148     0.0145    1.02 ± 0.00      1.94       1.96    0.99 ± 0.01
-    0.0020  head/kernel      0.00329     0.0145    0.23 ± 0.00      3.14      0.774    4.05 ± 0.04
+    0.0020  head/kernel      0.00329     0.0145    0.23 ± 0.00      3.14      0.774    4.05 ± 0.05
     0.0078  hidden1/kernel    0.0154     0.0145    1.06 ± 0.00       7.1       7.84    0.91 ± 0.00
     0.0078  hidden2/kernel    0.0147     0.0145    1.02 ± 0.00      7.25       7.84    0.93 ± 0.00
     0.0078  head/kernel      0.00898     0.0145    0.62 ± 0.00      4.67        3.1    1.51 ± 0.01
@@ -32,8 +31,7 @@ import decoupled_wd as dwd
 from decoupled_wd import diagnostics, plots, sweep
 
 RATES, DECAY, SEEDS = (2**-9, 2**-7), 0.002, 3  # Per step: learning rate times PyTorch's decay.
-STEPS, PIECE, BATCH_SIZE = 4000, 200, 64  # Eight timescales; the last four are measured.
-NOISE = 0.5  # The standard deviation of what is added to pixels; they are in [0, 1].
+STEPS, PIECE, BATCH_SIZE, NOISE = 4000, 200, 64, 0.5  # 8 times 1/DECAY; the last half is measured.
 LAYERS = ("hidden1/kernel", "hidden2/kernel", "head/kernel")
 IMAGES, LABELS = map(jnp.asarray, load_digits(return_X_y=True))
 
@@ -50,7 +48,7 @@ class Network(nn.Module):
 
 
 def loss_of(params, which, noise):
-    """The loss of a minibatch, each image with fresh noise."""
+    """The loss of a minibatch, each image, of pixels in [0, 1], with fresh noise."""
     rows = jax.random.randint(which, (BATCH_SIZE,), 0, len(LABELS))
     x = IMAGES[rows] / 16 + NOISE * jax.random.normal(noise, (BATCH_SIZE, 64))
     logits = jnp.asarray(Network().apply({"params": params}, x))
@@ -59,9 +57,8 @@ def loss_of(params, which, noise):
 
 def start(learning_rate, seed):
     """The parameters, optimizer state and random key of a run."""
-    key = jax.random.key(seed)
-    params = Network().init(key, jnp.zeros(64))["params"]
-    return params, dwd.adamw(learning_rate, weight_decay=DECAY).init(params), key
+    params = Network().init(jax.random.key(seed), jnp.zeros(64))["params"]
+    return params, dwd.adamw(learning_rate, weight_decay=DECAY).init(params), jax.random.key(seed)
 
 
 def advance(carry, learning_rate, seed):
@@ -100,10 +97,11 @@ def main():
             row = f"{rate:.4f}  {layer:14}"
             for name in ("rotation", "norm"):
                 x, y = (late[f"{name}{kind}/{layer}"][i] for kind in ("", "_equilibrium"))
-                row += f"{x.mean():10.3g}{y[0]:11.3g}{np.mean(x / y):8.2f} ± {np.std(x / y):.2f}"
+                row += f"{x.mean():10.3g}{y[0]:11.3g}{np.mean(x / y):8.2f} ± {np.std(x / y, ddof=1):.2f}"
             print(row)
-        first_seed = {name: x[i, 0] for name, x in history.items()}
-        plots.equilibrium(first_seed, paths=LAYERS, axes=list(panels[:, i]))
+        plots.equilibrium(
+            {k: x[i, 0] for k, x in history.items()}, paths=LAYERS, axes=[*panels[:, i]]
+        )
         panels[0, i].set_title(f"learning rate {rate:.4f}, decay {DECAY} per step")
     figure.savefig("equilibrium.png", dpi=120)
     print("Drawn: equilibrium.png")

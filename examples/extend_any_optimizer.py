@@ -26,7 +26,7 @@ import decoupled_wd as dwd
 from decoupled_wd import sweep
 
 STEPS, BATCH_SIZE, SEEDS, WRONG_LABELS, SIZES = 500, 64, 4, 60, (64, 64, 64, 10)
-DECAYS = np.array([0, 2.0**-10, 2.0**-8, 2.0**-6])
+DECAYS = np.array([0, 2.0**-10, 2.0**-8, 2.0**-6, 2.0**-4])
 OPTIMIZERS = {
     "Muon": (optax.contrib.muon, 2.0 ** np.arange(-10, -5)),
     "AdaBelief": (optax.adabelief, 2.0 ** np.arange(-11, -5)),

@@ -35,9 +35,7 @@ class Block(nnx.Module):
 
     def __init__(self, rngs):
         self.attention_norm = nnx.LayerNorm(WIDTH, rngs=rngs)
-        self.attention = nnx.MultiHeadAttention(
-            HEADS, WIDTH, use_bias=False, decode=False, rngs=rngs
-        )
+        self.attention = nnx.MultiHeadAttention(HEADS, WIDTH, use_bias=False, rngs=rngs)
         self.mlp_norm = nnx.LayerNorm(WIDTH, rngs=rngs)
         self.widen = nnx.Linear(WIDTH, 4 * WIDTH, rngs=rngs)
         self.narrow = nnx.Linear(4 * WIDTH, WIDTH, rngs=rngs)
@@ -45,7 +43,7 @@ class Block(nnx.Module):
 
     def __call__(self, x):
         causal = nnx.make_causal_mask(x[..., 0])
-        x = x + self.dropout(self.attention(self.attention_norm(x), mask=causal))
+        x = x + self.dropout(self.attention(self.attention_norm(x), mask=causal, decode=False))
         return x + self.dropout(self.narrow(nnx.gelu(self.widen(self.mlp_norm(x)))))
 
 

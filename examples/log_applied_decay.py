@@ -24,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from sklearn.datasets import load_digits
+from tqdm import tqdm
 
 import decoupled_wd as dwd
 from decoupled_wd import diagnostics, masks
@@ -83,7 +84,7 @@ def main():
     order = np.random.default_rng(0).integers(len(images), size=(STEPS // EVERY, EVERY, BATCH))
     with open("log_applied_decay.csv", "w", newline="") as file:
         rows = []
-        for chunk in order:
+        for chunk in tqdm(order):
             carry, row = train_chunk(carry, (images[chunk], labels[chunk]))
             step = carry[2].item() - 1
             rows.append({"step": step, **{name: x.item() for name, x in row.items()}})

@@ -1,6 +1,17 @@
 """What does a device save when it keeps only its part of the optimizer's state (ZeRO-1)?
 
-python examples/sharded_state.py
+    python examples/sharded_state.py
+
+trains a perceptron on the handwritten digits by AdamW, on all devices there are; where they are CPUs,
+on 8 that share this one (15 seconds of processor time). Parameters are on every device; the state is,
+too, or it is spread: each keeps an eighth of the moments.
+
+    MiB on each of 8 devices
+                 parameters   state  training  last loss
+    replicated         1.15    2.30      6.54    0.01560
+    spread             1.15    0.29      3.52    0.01560
+
+`training` is all that XLA plans to hold, batches too. The loss is the same up to rounding.
 """
 
 import os
@@ -16,25 +27,24 @@ from flax import linen as nn
 from flax.training.train_state import TrainState
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from sklearn.datasets import load_digits
+from tqdm import tqdm
 
 import decoupled_wd as dwd
 
 STEPS, BATCH, WIDTH = 200, 128, 512
-LEARNING_RATE, WEIGHT_DECAY = 1e-3, 1e-4
 MODEL = nn.Sequential([nn.Dense(WIDTH), nn.relu, nn.Dense(WIDTH), nn.relu, nn.Dense(10)])
 
 
 def data():
-    """Batches of digits, as (steps, examples, ...)."""
-    x, y = load_digits(return_X_y=True)
-    drawn = np.random.default_rng(0).choice(len(x), (STEPS, BATCH))
+    """Batches of digits that all devices divide, as (steps, examples, ...)."""
+    (x, y), devices = load_digits(return_X_y=True), jax.device_count()
+    drawn = np.random.default_rng(0).choice(len(x), (STEPS, -(-BATCH // devices) * devices))
     return (x / 16).astype(np.float32)[drawn], y.astype(np.int32)[drawn]
 
 
 def create():
     """Parameters and state of AdamW."""
-    schedule = optax.cosine_decay_schedule(1.0, STEPS)
-    tx = dwd.adamw(LEARNING_RATE, weight_decay=WEIGHT_DECAY, schedule=schedule)
+    tx = dwd.adamw(1e-3, weight_decay=1e-4, schedule=optax.cosine_decay_schedule(1.0, STEPS))
     params = MODEL.init(jax.random.key(0), jnp.zeros((1, 64)))
     return TrainState.create(apply_fn=MODEL.apply, params=params, tx=tx)
 
@@ -55,9 +65,8 @@ def train(state, batches):
 
 def shardings(mesh, *, spread):
     """Where everything lives: all of it everywhere, or the optimizer's state in parts."""
-    everywhere = NamedSharding(mesh, PartitionSpec())
     state = jax.eval_shape(create)
-    where = jax.tree.map(lambda x: everywhere, state)
+    where = jax.tree.map(lambda x: NamedSharding(mesh, PartitionSpec()), state)
     if spread:
         where = where.replace(opt_state=dwd.optimizer_state_sharding(state.tx, state.params, mesh))
     return where
@@ -92,10 +101,10 @@ def main():
     batches = jax.device_put(data(), NamedSharding(mesh, PartitionSpec(None, "data")))
     print(f"MiB on each of {mesh.size} devices")
     print("             parameters   state  training  last loss")
-    for name, spread in {"replicated": False, "spread": True}.items():
+    for name, spread in tqdm({"replicated": False, "spread": True}.items()):
         held, losses = run(batches, shardings(mesh, spread=spread))
         parameters, state, training = (x / 2**20 for x in held)
-        print(f"{name:12} {parameters:10.2f} {state:7.2f} {training:9.2f} {losses[-1]:10.5f}")
+        tqdm.write(f"{name:12} {parameters:10.2f} {state:7.2f} {training:9.2f} {losses[-1]:10.5f}")
 
 
 if __name__ == "__main__":

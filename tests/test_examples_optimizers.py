@@ -57,17 +57,21 @@ def test_decay_and_l2_keep_adam_from_learning_wrong_labels(reduced, capsys):
     assert is_drawn("adam_l2_against_adamw")
 
 
-def test_restarts_of_sgdw_are_ahead_of_one_cosine_before_the_end(reduced):
-    rates = 2.0 ** np.array([-4, -2])
+def test_before_the_end_restarts_are_ahead_of_one_cosine_in_sgdw_and_behind_in_adamw(reduced):
     example = reduced(
         "warm_restarts",
-        SEEDS=2, NORMALIZED=2.0 ** np.array([-3, -1]), OPTIMIZERS={"SGDW": (dwd.sgdwr, rates)},
+        SEEDS=2, NORMALIZED=2.0 ** np.array([-5, -3, -1]),
+        OPTIMIZERS={
+            "AdamW": (dwd.adamwr, 2.0 ** np.array([-10])),
+            "SGDW": (dwd.sgdwr, 2.0 ** np.array([-4, -2])),
+        },
     )  # fmt: skip
-    restarts, cosine = (x.mean(axis=0) for x in example.main().values())
+    adamw, adamw_cosine, sgdw, cosine = (x.mean(axis=0) for x in example.main().values())
     ends = example.ENDS // example.EPOCHS_PER_TICK - 1
-    assert restarts[ends[1:3]].mean() < 0.9 * cosine[ends[1:3]].mean()
+    assert sgdw[ends[1:3]].mean() < 0.9 * cosine[ends[1:3]].mean()
+    assert np.all(adamw[ends[:2]] > 1.2 * adamw_cosine[ends[:2]])
     # A restart undoes it, for a while.
-    assert restarts[ends[1:3] + 1].mean() > 1.05 * restarts[ends[1:3]].mean()
+    assert sgdw[ends[1:3] + 1].mean() > 1.05 * sgdw[ends[1:3]].mean()
     assert is_drawn("warm_restarts")
 
 

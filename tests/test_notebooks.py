@@ -58,7 +58,7 @@ def test_links_to_other_notebooks_lead_there(text):
 
 
 @each
-def test_the_outputs_are_all_there_small_and_without_errors(text):
+def test_the_outputs_are_in_order_small_and_without_errors(text):
     notebook = written(text)
     nbformat.validate(notebook)
     assert text.with_suffix(".ipynb").stat().st_size <= 150_000
@@ -69,14 +69,25 @@ def test_the_outputs_are_all_there_small_and_without_errors(text):
         assert output.get("name") != "stderr"
 
 
+def kinds_of_outputs(notebook):
+    """By cell, which streams it prints to and what it shows."""
+    return [
+        [output.get("name") or sorted(output.data) for output in cell.get("outputs", [])]
+        for cell in notebook.cells
+    ]
+
+
 @each
-def test_a_notebook_runs_from_its_text_on_eight_devices(text, tmp_path):
+def test_a_notebook_runs_from_its_text_on_eight_devices_and_its_copy_has_all_outputs(
+    text, tmp_path
+):
     notebook = build.paired(text)
     package = pathlib.Path(dwd.__file__).parents[1]  # this one, wherever another is installed
     seconds = build.execute(notebook, tmp_path, PYTHONPATH=str(package))
     assert seconds <= 90
     setup = notebook.cells[1]
     assert setup.outputs[0].data["text/plain"].count("Device") == 8
+    assert kinds_of_outputs(written(text)) == kinds_of_outputs(notebook)
 
 
 def stderr(text):

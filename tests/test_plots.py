@@ -342,3 +342,22 @@ def test_bad_input_is_named(case):
         call()
     assert said in str(error.value)
     assert str(error.value).endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("draw", "says"),
+    [
+        (lambda: plots.learning_curves([1.0, 2.0]), "`curves` is list"),
+        (lambda: plots.learning_curves({}), "`curves` is empty"),
+        (lambda: plots.schedule(lambda t: t, [0.1]), "`multiplier` is a callable"),
+        (lambda: plots.overview([{"norm/w": 1.0}]), "`history` is a list"),
+    ],
+)
+def test_what_a_plot_cannot_draw_is_refused_with_what_to_pass(draw, says):
+    with pytest.raises(TypeError, match=says):
+        draw()
+
+
+def test_a_negative_error_is_named_beside_one_that_is_none():
+    with pytest.raises(ValueError, match="`values` has -1"):
+        plots.plane([[np.nan, -1.0]], [0.1], [0.1, 0.2])

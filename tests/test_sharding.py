@@ -318,3 +318,14 @@ def test_parameters_on_another_mesh_are_an_error():
 
 def test_no_devices_are_needed_to_ask():
     assert specs(shape(3, 64), mesh=AbstractMesh((16,), ("data",)))[0].nu == P(None, "data")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [({"tx": optax.adam}, "`tx` is a function"), ({"mesh": None}, "`mesh` is a NoneType")],
+)
+def test_what_is_no_transformation_or_mesh_is_refused(change, says):
+    mesh = jax.sharding.AbstractMesh((8,), ("data",))
+    given = {"tx": optax.adam(0.1), "params": jnp.zeros(8), "mesh": mesh, **change}
+    with pytest.raises(TypeError, match=says):
+        dwd.optimizer_state_sharding(**given)
