@@ -36,8 +36,7 @@ import decoupled_wd as dwd
 
 STEPS, EVERY, KILL_AT, PERIOD, BATCH = 1000, 50, 400, 150, 128
 MODEL = nn.Sequential([nn.Dense(128), nn.relu, nn.Dense(128), nn.relu, nn.Dense(10)])
-# In NumPy: a TPU admits one process, which has to be the one that is killed, first.
-X, Y = load_digits(return_X_y=True)
+X, Y = load_digits(return_X_y=True)  # In NumPy: a TPU admits one process, first the killed one.
 
 
 @jax.jit

@@ -40,11 +40,10 @@ logits = jax.jit(MODEL.apply)
 
 def data():
     """The digits: batches that all devices divide, and 500 others."""
-    devices = jax.device_count()
     (x, y), rng = load_digits(return_X_y=True), np.random.default_rng(0)
     x, y = (x / 16).astype(np.float32), y.astype(np.int32)
     train, test = np.split(rng.permutation(len(x)), [-500])
-    drawn = rng.choice(train, (STEPS, -(-BATCH // devices) * devices))
+    drawn = rng.choice(train, (STEPS, -(-BATCH // jax.device_count()) * jax.device_count()))
     return (x[drawn], y[drawn]), (x[test], y[test])
 
 

@@ -99,9 +99,8 @@ def main():
                 x, y = (late[f"{name}{kind}/{layer}"][i] for kind in ("", "_equilibrium"))
                 row += f"{x.mean():10.3g}{y[0]:11.3g}{np.mean(x / y):8.2f} ± {np.std(x / y, ddof=1):.2f}"
             print(row)
-        plots.equilibrium(
-            {k: x[i, 0] for k, x in history.items()}, paths=LAYERS, axes=[*panels[:, i]]
-        )
+        first_seed = {name: x[i, 0] for name, x in history.items()}
+        plots.equilibrium(first_seed, paths=LAYERS, axes=list(panels[:, i]))
         panels[0, i].set_title(f"learning rate {rate:.4f}, decay {DECAY} per step")
     figure.savefig("equilibrium.png", dpi=120)
     print("Drawn: equilibrium.png")

@@ -23,6 +23,7 @@ import sys
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import matplotlib.pyplot as plt
 import numpy as np
 import optax
 from sklearn.datasets import load_digits
@@ -65,12 +66,9 @@ def train_pytorch(images, labels):
     return np.array(losses), saved
 
 
-def to_flax(arrays):
+def to_flax(x):
     """PyTorch's names and layout to Flax's: of the parameters, and so of their moments."""
-    return {
-        f"layers_{i}": {"kernel": arrays[f"{i}.weight"].T, "bias": arrays[f"{i}.bias"]}
-        for i in (0, 2)
-    }
+    return {f"layers_{i}": {"kernel": x[f"{i}.weight"].T, "bias": x[f"{i}.bias"]} for i in (0, 2)}
 
 
 def train_here(tx, params, state, images, labels):
@@ -114,7 +112,7 @@ def main():
     axes = plots.learning_curves({"PyTorch": theirs, "here": runs["from the start"]})
     axes.set(ylabel="minibatch's loss", yscale="log")
     axes.lines[0].set_linewidth(4)  # So that it is seen behind the other.
-    axes.figure.savefig("from_pytorch.png", dpi=120)
+    plt.savefig("from_pytorch.png", dpi=120)
     print("Drawn: from_pytorch.png")
     return theirs, runs
 

@@ -48,9 +48,8 @@ class LanguageModel(eqx.Module):
         self.position_embed = eqx.nn.Embedding(CONTEXT, WIDTH, key=keys[-1, 1])
         self.norms = [eqx.nn.LayerNorm(WIDTH) for _ in range(2 * LAYERS + 1)]
         self.attention = [eqx.nn.MultiheadAttention(HEADS, WIDTH, key=k) for k in keys[:-1, 0]]
-        self.mlp = [
-            eqx.nn.MLP(WIDTH, WIDTH, 4 * WIDTH, 1, jax.nn.gelu, key=k) for k in keys[:-1, 1]
-        ]
+        sizes = WIDTH, WIDTH, 4 * WIDTH, 1
+        self.mlp = [eqx.nn.MLP(*sizes, jax.nn.gelu, key=k) for k in keys[:-1, 1]]
         self.dropout = eqx.nn.Dropout(DROPOUT)
         self.head = eqx.nn.Linear(WIDTH, CHARACTERS, key=keys[-1, 2])
 
@@ -87,7 +86,8 @@ def train_chunk(model, tx, opt_state, batches, key):
 
     def step(carry, given):
         model = eqx.combine(carry[0], static)
-        loss, grads = eqx.filter_value_and_grad(loss_function)(model, *given, SMOOTHING)
+        batch, key = given
+        loss, grads = eqx.filter_value_and_grad(loss_function)(model, batch, key, SMOOTHING)
         updates, opt_state = tx.update(grads, carry[1], carry[0])
         return (eqx.apply_updates(carry[0], updates), opt_state), loss
 

@@ -11,8 +11,9 @@ every time with the optimizer's state in parts, one a device. In 30 seconds of p
     0 of 1   8 of 8        128        205   0.183310
     largest difference between parameters: 6e-07
 
-which is rounding. With GPUs or TPUs start `python examples/multi_process.py worker` on each machine. JAX
-finds the others on Cloud TPU and under Slurm; else end the two with `HOST:PORT 0`, on HOST, and `... 1`.
+which is rounding. With GPUs or TPUs start `python examples/multi_process.py worker` on each machine: JAX
+finds the others on Cloud TPU and under Slurm. Elsewhere end with `HOST:PORT 2 0` on HOST, one of two,
+and with `HOST:PORT 2 1` on the other.
 """
 
 import os
@@ -79,9 +80,9 @@ def work():
     return jax.device_get(jax.tree.leaves(state.params)), line
 
 
-def worker(coordinator=None, process="0", path=None):
-    """One process: of two, with a coordinator, and else of those that JAX finds."""
-    jax.distributed.initialize(*((coordinator, 2, int(process)) if coordinator else ()))
+def worker(coordinator=None, processes=None, index=None, path=None):
+    """One process of those given, or else of those that JAX finds."""
+    jax.distributed.initialize(coordinator, processes and int(processes), index and int(index))
     params, line = work()
     print(line)
     if path:
@@ -96,8 +97,8 @@ def main():
     env = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"{CPUS}4"}
     os.environ["XLA_FLAGS"] = f"{CPUS}8"
     with tempfile.TemporaryDirectory() as folder, tqdm(total=3, unit="process") as progress:
-        paths = {process: f"{folder}/{process}.npz" for process in "01"}
-        command = sys.executable, __file__, "worker", address
+        paths = {index: f"{folder}/{index}.npz" for index in "01"}
+        command = sys.executable, __file__, "worker", address, "2"
         workers = [Popen((*command, *it), env=env, stdout=PIPE, text=True) for it in paths.items()]
         while None in (codes := [process.poll() for process in workers]) and not any(codes):
             time.sleep(0.1)

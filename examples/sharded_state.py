@@ -2,16 +2,15 @@
 
     python examples/sharded_state.py
 
-trains a perceptron on the handwritten digits by AdamW, on all devices there are; where they are CPUs,
-on 8 that share this one (15 seconds of processor time). Parameters are on every device; the state is,
-too, or it is spread: each keeps an eighth of the moments.
+trains a perceptron by AdamW on all devices there are, or on 8 that share this CPU (15 seconds of its
+time). Parameters are on every device; the state is, too, or each keeps an eighth of the moments.
 
     MiB on each of 8 devices
                  parameters   state  training  last loss
     replicated         1.15    2.30      6.54    0.01560
     spread             1.15    0.29      3.52    0.01560
 
-`training` is all that XLA plans to hold, batches too. The loss is the same up to rounding.
+`training` is all that XLA plans to hold, batches too. Losses are the same up to rounding.
 """
 
 import os

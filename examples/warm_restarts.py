@@ -9,10 +9,9 @@ normalized one. In half a minute on two cores, `python examples/warm_restarts.py
     SGDW, restarts           17.3% ± 3.0%    8.5% ± 1.6%    7.5% ± 2.4%    8.5% ± 2.3%
     SGDW, one cosine         16.0% ± 2.6%   12.1% ± 4.4%    9.5% ± 1.1%    8.0% ± 1.3%
 
-over 5 seeds, with the rate and normalized decay that are best in the end, where all are alike. Restarts
-of SGDW are ahead after 30 and 70 epochs, in 4 seeds of 5; those of AdamW are behind after 10 and 30, in
-all 5. Chosen by the mean over all ends they are at 9 % after both (one cosine: 10 %), and end at 14 %:
-notebooks/warm_restarts.py chooses so.
+over 5 seeds, with the rate and normalized decay that are best in the end, where all are alike. Before,
+SGDW is ahead with restarts after 30 and 70 epochs, in 4 seeds of 5, and AdamW behind after 10 and 30. By
+the mean of all ends (as in notebooks/warm_restarts.py) AdamW has 9 % there, for 10 %, but ends at 14 %.
 """
 
 import functools

@@ -23,7 +23,7 @@ def late(tmp_path_factory):
         patch.chdir(folder)
         patch.setattr(jax, "local_devices", lambda: jax.devices()[:1])  # Two runs fill no eight.
         patch.setattr(example, "RATES", (2**-9, 2**-7))
-        for name, value in {"DECAY": 0.004, "STEPS": 1600, "PIECE": 800, "SEEDS": 1}.items():
+        for name, value in {"DECAY": 0.004, "STEPS": 1600, "PIECE": 800, "SEEDS": 2}.items():
             patch.setattr(example, name, value)
         late = example.main()
     assert (folder / "equilibrium.png").stat().st_size > 10_000
