@@ -249,9 +249,9 @@ for tau in (1, 5, 25):
     assert np.isclose(decay, per_rate * 3e-4)
 
 # %% [markdown]
-# * *Then see whether that time carries over.* In language models the timescale in epochs did, across batch
-#   sizes and lengths (`dwd.suggest` names the sources); in the small setting of scaling_decay.ipynb it is
-#   the worst of the rules.
+# * *Then see whether that time carries over.* In language models the timescale in epochs did, across
+#   batch sizes and lengths (`dwd.suggest` names the sources); in the small setting of
+#   scaling_decay.ipynb it is the worst of the rules.
 # * *Mind the start.* Where the initial norm is not that of the equilibrium, rotation is off as well: in
 #   the picture the hidden layers first turn at little more than half their later speed, and it takes a
 #   half-life or two to get over it.
