@@ -84,9 +84,14 @@ def worker(coordinator=None, processes=None, index=None, path=None):
     """One process of those given, or else of those that JAX finds."""
     jax.distributed.initialize(coordinator, processes and int(processes), index and int(index))
     params, line = work()
-    print(line)
+    print(line, flush=True)
     if path:
         np.savez(path, *params)
+
+
+def failed(process, path):
+    """Whether it has no result: JAX 0.10 may abort one that is done, if the other ends first."""
+    return bool(process.poll()) and not os.path.exists(path)
 
 
 def main():
@@ -100,12 +105,14 @@ def main():
         paths = {index: f"{folder}/{index}.npz" for index in "01"}
         command = sys.executable, __file__, "worker", address, "2"
         workers = [Popen((*command, *it), env=env, stdout=PIPE, text=True) for it in paths.items()]
-        while None in (codes := [process.poll() for process in workers]) and not any(codes):
+        running = True
+        while running:
+            running = None in [process.poll() for process in workers]
+            if any(map(failed, workers, paths.values())):  # The other would wait for it.
+                for process in workers:
+                    process.kill()
+                sys.exit("A worker failed: see above.")
             time.sleep(0.1)
-        if any(codes):  # The other would wait for the one that failed.
-            for process in workers:
-                process.kill()
-            sys.exit("A worker failed: see above.")
         lines = [process.communicate()[0].splitlines()[-1] for process in workers]
         progress.update(2)
         params = [list(np.load(path).values()) for path in paths.values()]
