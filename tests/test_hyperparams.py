@@ -227,7 +227,7 @@ EXPECTED = {  # decay per step, what it was read in
     "decay per step kept over width": (0.002 * 0.1 * 4, "abstract"),
     "1e-4, independent": (1e-4, "memory"),
 }
-"""For `RUN`, from /work/shared/DECAYS.md."""
+"""For `RUN`, worked out by hand from the published rules."""
 NEEDS = [
     (rule, way.split(", "))
     for rule, why in hyperparams.suggest().left_out
