@@ -366,13 +366,12 @@ def schedule(
             raise TypeError(
                 f"`{name}` is a callable, and its values are needed: pass `{name}(np.arange(steps))`."
             )
-    named = {"multiplier": np.asarray(multiplier, float), "decay": np.asarray(decay, float)}
-    for name, values in named.items():
-        if values.ndim != 1:
+        if np.ndim(values) != 1:
             raise TypeError(
-                f"`{name}` has shape {values.shape}, and one axis, time, is needed: one value a step."
+                f"`{name}` has shape {np.shape(values)}, and one axis, time, is needed: one value a "
+                "step."
             )
-    eta, removed = named.values()
+    eta, removed = np.asarray(multiplier, float), np.asarray(decay, float)
     time = _time("multiplier", {"multiplier": eta}, steps)
     time = _time("decay", {"decay": removed}, time)
     with house_style():
@@ -533,9 +532,8 @@ def _join(
     )  # fmt: skip
     if verdict[1:].strip():
         dx, dy = end[0] - start[0], end[1] - start[1]
-        aside = (
-            2 * bend * part * (1 - part)
-        )  # How far matplotlib's parabola is off the straight line.
+        # How far matplotlib's parabola is off the straight line.
+        aside = 2 * bend * part * (1 - part)
         axes.text(
             start[0] + part * dx + aside * dy, start[1] + part * dy - aside * dx,
             verdict[1:].strip(), color=colour, ha="center", va="center", fontsize="small",

@@ -41,7 +41,7 @@ images, digits = load_digits(return_X_y=True)
 images, order = images.astype(np.float32) / 16, np.random.default_rng(0).permutation(len(digits))
 TRAIN, HELD_OUT, TEST = ((images[i], digits[i]) for i in np.split(order, [400, 1000]))
 DATA = {"batch_size": BATCH_SIZE, "dataset_size": 400}
-STEPS_PER_EPOCH = -(-400 // BATCH_SIZE)
+STEPS_PER_EPOCH = dwd.steps_per_epoch(BATCH_SIZE, 400)
 
 
 def draw(seed):

@@ -79,9 +79,8 @@ def execute(notebook: NotebookNode, folder: pathlib.Path, **environment: str) ->
     """
     before = _seconds_of_children()
     client = NotebookClient(notebook, timeout=600, record_timing=False, coalesce_streams=True)
-    client.extra_arguments = [
-        "--log-level=ERROR"
-    ]  # It warns that others on the machine may listen.
+    # It warns that others on the machine may listen.
+    client.extra_arguments = ["--log-level=ERROR"]
     client.execute(cwd=str(folder), env={**os.environ, **environment})
     notebook.metadata.language_info = {"name": "python"}  # without the version it ran on
     for cell in notebook.cells:

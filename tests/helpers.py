@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 import decoupled_wd as dwd
 from decoupled_wd import gates, strengths
@@ -55,6 +56,14 @@ def load_script(path: pathlib.Path) -> types.ModuleType:
     sys.modules[path.stem] = module
     spec.loader.exec_module(module)
     return module
+
+
+def load_example(name: str, patch: pytest.MonkeyPatch, **constants: Any) -> types.ModuleType:
+    """A script of examples/, with other constants as long as the patch holds."""
+    example = load_script(pathlib.Path(__file__).parents[1] / "examples" / f"{name}.py")
+    for constant, value in constants.items():
+        patch.setattr(example, constant, value)
+    return example
 
 
 # Public transformations

@@ -193,8 +193,9 @@ def test_the_command_runs_as_a_module():
 
 
 @pytest.mark.parametrize("rows", ["a1", [3], eq.relation("a1")], ids=["name", "number", "row"])
-def test_what_is_no_list_of_rows_is_refused(rows):
+@pytest.mark.parametrize("run", [eq.check_relations, eq.trajectories])
+def test_what_is_no_list_of_rows_is_refused(run, rows):
     with pytest.raises(
         TypeError, match=r"`relations` is or holds .{,20}, and a list of rows is needed"
     ):
-        eq.check_relations(rows)
+        run(rows)

@@ -1,7 +1,6 @@
 """The examples of language models: they learn, and in three libraries they are one."""
 
 import functools
-import pathlib
 import re
 
 import equinox as eqx
@@ -11,11 +10,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from tests.helpers import load_script
+from tests.helpers import load_example
 from tests.tolerances import RELATIVE
 
 pytest.importorskip("tqdm")
-EXAMPLES = pathlib.Path(__file__).parents[1] / "examples"
 LIBRARIES = ("linen", "nnx", "equinox")
 SMALL = {"STEPS": 60, "CHUNK": 30, "WARMUP": 5, "CONTEXT": 16, "WIDTH": 32, "LAYERS": 1}
 
@@ -28,10 +26,7 @@ def compile_quickly():
 
 
 def load(library, patch, **constants):
-    example = load_script(EXAMPLES / f"language_model_{library}.py")
-    for name, value in constants.items():
-        patch.setattr(example, name, value)
-    return example
+    return load_example(f"language_model_{library}", patch, **constants)
 
 
 @pytest.mark.parametrize("library", LIBRARIES)

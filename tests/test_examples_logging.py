@@ -1,24 +1,20 @@
 """The example of logging: what it writes is what was applied."""
 
 import csv
-import pathlib
 
 import numpy as np
 import pytest
 
-from tests.helpers import load_script
+from tests.helpers import load_example
 from tests.tolerances import RELATIVE
 
 pytest.importorskip("sklearn")
-PATH = pathlib.Path(__file__).parents[1] / "examples" / "log_applied_decay.py"
 
 
 def test_the_log_is_what_was_applied(tmp_path, monkeypatch, capsys):
-    example = load_script(PATH)
     monkeypatch.chdir(tmp_path)
     # Over the restart at step 100, whose multiplier is not its neighbours'.
-    for name, value in {"STEPS": 120, "EVERY": 20, "WIDTH": 8}.items():
-        monkeypatch.setattr(example, name, value)
+    example = load_example("log_applied_decay", monkeypatch, STEPS=120, EVERY=20, WIDTH=8)
     example.main()
     with open("log_applied_decay.csv") as file:
         rows = [{name: float(x) for name, x in row.items()} for row in csv.DictReader(file)]

@@ -1,5 +1,6 @@
 """The examples that compare optimizers find, on reduced runs, what they say they find."""
 
+import functools
 import pathlib
 
 import jax
@@ -7,27 +8,17 @@ import numpy as np
 import pytest
 
 import decoupled_wd as dwd
-from tests.helpers import load_script
+from tests.helpers import load_example
 from tests.tolerances import RELATIVE
-
-EXAMPLES = pathlib.Path(__file__).parents[1] / "examples"
 
 
 @pytest.fixture
 def reduced(monkeypatch, tmp_path):
     """Load a script with other constants, in an empty folder."""
     monkeypatch.chdir(tmp_path)
-    # On eight devices the two runs of an axis would be padded to eight.
+    # Two runs do not fill eight devices, which here share two cores.
     monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:1])
-
-    def load(name, **constants):
-        script = load_script(EXAMPLES / f"{name}.py")
-        for constant, value in constants.items():
-            assert hasattr(script, constant)
-            monkeypatch.setattr(script, constant, value)
-        return script
-
-    return load
+    return functools.partial(load_example, patch=monkeypatch)
 
 
 def is_drawn(name):

@@ -93,7 +93,7 @@ def check_relations(
         A report a row, in order. It raises nothing for a row that does not hold: see `holds`.
 
     Raises:
-        TypeError: `relations` is one row, and a sequence of them is needed.
+        TypeError: `relations` is no list of rows.
 
     Example:
         SGD with L2 is SGD with weight decay at lambda / alpha, and not at lambda itself:
@@ -105,14 +105,7 @@ def check_relations(
         >>> [report.holds for report in eq.check_relations([row, wrong])]
         [True, False]
     """
-    rows_or_not = relations if isinstance(relations, (list, tuple)) else [relations]
-    strangers = {type(x).__name__ for x in rows_or_not if not isinstance(x, Relation | Property)}
-    if rows_or_not is not relations or strangers:
-        given = ", ".join(sorted(strangers)) or "one row"
-        raise TypeError(
-            f"`relations` is or holds {given}, and a list of rows is needed. Pass `CATALOGUE`, or "
-            "`[relation(name)]` for one."
-        )
+    _check_rows(relations, (Relation, Property))
     if float32 is None:
         float32 = jax.default_backend() != "cpu"
     rows = [row for row in relations if isinstance(row, Relation)]
@@ -137,7 +130,7 @@ def trajectories(relations: Sequence[Relation]) -> list[Trajectories]:
         `Trajectories` a row, in order.
 
     Raises:
-        TypeError: `relations` is one row, and a sequence of them is needed.
+        TypeError: `relations` is no list of relations.
 
     Example:
         A separation's gap is the largest distance of the two:
@@ -148,7 +141,18 @@ def trajectories(relations: Sequence[Relation]) -> list[Trajectories]:
         >>> round(float(np.abs(paths.left - paths.right).max()), 9), eq.relation("N13").gap
         (0.045, 0.045)
     """
+    _check_rows(relations, (Relation,))
     return _in_groups(_run_group, relations, float64_on_cpu)
+
+
+def _check_rows(relations: Any, kinds: tuple[type, ...]) -> None:
+    is_list = isinstance(relations, (list, tuple))
+    strangers = [x for x in relations if not isinstance(x, kinds)] if is_list else [relations]
+    if strangers:
+        raise TypeError(
+            f"`relations` is or holds {type(strangers[0]).__name__}, and a list of rows is needed. Pass "
+            "`CATALOGUE`, or `[relation(name)]` for one."
+        )
 
 
 @contextlib.contextmanager

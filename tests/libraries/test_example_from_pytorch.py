@@ -10,7 +10,7 @@ import pytest
 
 mpl.use("Agg")
 
-from tests.helpers import load_script
+from tests.helpers import load_example, load_script
 from tests.tolerances import RELATIVE
 
 PATH = pathlib.Path(__file__).parents[2] / "examples" / "from_pytorch.py"
@@ -21,13 +21,10 @@ STEPS = 100
 def losses(tmp_path_factory):
     """Those of PyTorch, and those of the runs here by name."""
     pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch")
-    example = load_script(PATH)
     folder = tmp_path_factory.mktemp("from_pytorch")
     with pytest.MonkeyPatch.context() as patch, jax.enable_x64(True):
         patch.chdir(folder)
-        patch.setattr(example, "STEPS", STEPS)
-        patch.setattr(example, "DTYPE", "float64")
-        found = example.main()
+        found = load_example("from_pytorch", patch, STEPS=STEPS, DTYPE="float64").main()
     assert (folder / "from_pytorch.png").stat().st_size > 10_000
     return found
 

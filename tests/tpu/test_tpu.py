@@ -147,11 +147,8 @@ def bytes_on_a_chip(tree):
 
     total = 0
     for x in jax.tree.leaves(tree):
-        x = (
-            jax.eval_shape(jax.random.key_data, x)
-            if jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
-            else x
-        )
+        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+            x = jax.eval_shape(jax.random.key_data, x)
         shape = x.shape if x.sharding is None else x.sharding.shard_shape(x.shape)
         total += padded(shape, x.dtype.itemsize)
     return total
